@@ -1,0 +1,168 @@
+//! Facts: what happened to a job, told once to everyone (`otp.events`), and read back by the next
+//! owner of a lane. The JSON form is in [`crate::fact_json`].
+
+use crate::clock::UnixMs;
+use crate::metadata::Metadata;
+use crate::names::{JobId, ProviderName, RouteName};
+use crate::outcome::{Class, MessageId};
+use crate::phone::Phone;
+use crate::reason::Reason;
+
+/// What kind of thing happened to a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FactKind {
+    /// A provider took the message.
+    Accepted,
+    /// An attempt failed, another follows.
+    Retrying,
+    /// The job went to the next provider of its route.
+    FailedOver,
+    /// A newer job for the same recipient and purpose replaced it.
+    Superseded,
+    /// Its code was no longer of use before it could be sent.
+    Expired,
+    /// The same id was published again; this copy was dropped.
+    Duplicate,
+    /// It failed for good and is in the dead letters.
+    Dead,
+}
+
+impl FactKind {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Accepted,
+        Self::Retrying,
+        Self::FailedOver,
+        Self::Superseded,
+        Self::Expired,
+        Self::Duplicate,
+        Self::Dead,
+    ];
+
+    /// The CloudEvents `type`.
+    #[must_use]
+    pub const fn event_type(self) -> &'static str {
+        match self {
+            Self::Accepted => "otp.job.accepted",
+            Self::Retrying => "otp.job.retrying",
+            Self::FailedOver => "otp.job.failed_over",
+            Self::Superseded => "otp.job.superseded",
+            Self::Expired => "otp.job.expired",
+            Self::Duplicate => "otp.job.duplicate",
+            Self::Dead => "otp.job.dead",
+        }
+    }
+
+    /// The last word of the type, as labels and tables show it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        self.event_type().trim_start_matches("otp.job.")
+    }
+
+    /// The kind with this CloudEvents `type`.
+    #[must_use]
+    pub fn parse(event_type: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|k| k.event_type() == event_type)
+    }
+
+    /// Whether the job is over with this.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        match self {
+            Self::Accepted | Self::Superseded | Self::Expired | Self::Dead => true,
+            Self::Retrying | Self::FailedOver | Self::Duplicate => false,
+        }
+    }
+}
+
+/// How long a job spent where, up to the answer that accepted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Timings {
+    /// From being taken by the broker or gateway (or made, where that is not known) to being read by a lane.
+    pub queued_ms: u64,
+    /// From being read by a lane to the permit of the last attempt.
+    pub permit_ms: u64,
+    /// From that permit to the answer.
+    pub http_ms: u64,
+}
+
+/// One fact. Holds no code, and the recipient only masked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fact {
+    /// What happened.
+    pub kind: FactKind,
+    /// To which job.
+    pub job: JobId,
+    /// In the lane of which provider.
+    pub provider: ProviderName,
+    /// When.
+    pub at: UnixMs,
+    /// Attempts made so far, over all providers.
+    pub attempt: u32,
+    /// The route it was published to.
+    pub route: Option<RouteName>,
+    /// The class of the answer.
+    pub class: Option<Class>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The HTTP status of the answer.
+    pub http_status: Option<u16>,
+    /// The provider's id of the message.
+    pub message_id: Option<MessageId>,
+    /// The recipient, masked.
+    pub to: Option<Box<str>>,
+    /// The producer's metadata.
+    pub metadata: Option<Metadata>,
+    /// When the next attempt is due (`retrying`).
+    pub next_attempt_at: Option<UnixMs>,
+    /// Where the job went (`failed_over`).
+    pub next_provider: Option<ProviderName>,
+    /// When the request of this attempt was written to the socket: what a hand-over counts.
+    pub sent_at: Option<UnixMs>,
+    /// Where the time went (`accepted`).
+    pub timings: Option<Timings>,
+}
+
+impl Fact {
+    /// A fact with nothing but what every fact has.
+    #[must_use]
+    pub fn new(kind: FactKind, job: JobId, provider: ProviderName, at: UnixMs) -> Self {
+        Self {
+            kind,
+            job,
+            provider,
+            at,
+            attempt: 0,
+            route: None,
+            class: None,
+            reason: None,
+            http_status: None,
+            message_id: None,
+            to: None,
+            metadata: None,
+            next_attempt_at: None,
+            next_provider: None,
+            sent_at: None,
+            timings: None,
+        }
+    }
+
+    /// The same fact about this recipient, masked.
+    #[must_use]
+    pub fn about(mut self, to: Phone) -> Self {
+        self.to = Some(to.to_string().into());
+        self
+    }
+
+    /// The routing key on the events exchange: `job.accepted.verihubs`.
+    #[must_use]
+    pub fn routing_key(&self) -> String {
+        format!("{}.{}", self.kind.event_type().trim_start_matches("otp."), self.provider)
+    }
+
+    /// The event's id: the same for the same fact, however often it is published.
+    #[must_use]
+    pub fn event_id(&self) -> String {
+        format!("{}/{}/{}/{}", self.job, self.provider, self.attempt, self.kind.as_str())
+    }
+}

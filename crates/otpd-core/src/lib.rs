@@ -1,0 +1,44 @@
+//! The decisions of otpd, and the words it decides in.
+//!
+//! Everything here is pure: no async, no I/O, no clock, no randomness. Time and chance are
+//! arguments ([`UnixMs`], [`Mono`], a jitter in `0.0..1.0`), so every rule can be tested as a table.
+//!
+//! Read in this order: [`job`] (what is asked), [`outcome`] (what a provider answered),
+//! [`decide()`] (what follows), [`admission`] (what is not worth a permit), [`ceiling`] (when the
+//! next request may start), [`fact`] (what the outside is told), [`recent`] (what is remembered).
+
+pub mod admission;
+pub mod ceiling;
+pub mod clock;
+pub mod code;
+pub mod decide;
+pub mod fact;
+pub mod fact_json;
+pub mod job;
+pub mod metadata;
+pub mod names;
+pub mod outcome;
+pub mod phone;
+pub mod rate;
+pub mod reason;
+pub mod recent;
+pub mod retry;
+pub mod route;
+pub mod text;
+
+pub use admission::{Admission, admit};
+pub use ceiling::{Ceiling, ReadyAt, Stamp};
+pub use clock::{Mono, UnixMs};
+pub use code::OtpCode;
+pub use decide::{Attempted, Disposition, OnAmbiguous, decide};
+pub use fact::{Fact, FactKind};
+pub use job::{Malformed, SendJob, SupersedeKey, TemplateChoice};
+pub use metadata::Metadata;
+pub use names::{InvalidName, JobId, ProviderName, Purpose, RouteName};
+pub use outcome::{Answered, Class, MessageId, Outcome, Scope};
+pub use phone::Phone;
+pub use rate::Rate;
+pub use reason::Reason;
+pub use recent::{Known, Recent};
+pub use retry::RetryPolicy;
+pub use route::{Route, RouteTable, TrafficClass};
