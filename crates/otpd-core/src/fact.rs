@@ -80,7 +80,7 @@ impl FactKind {
 pub struct Timings {
     /// From being taken by the broker or gateway (or made, where that is not known) to being read by a lane.
     pub queued_ms: u64,
-    /// From being read by a lane to the permit of the last attempt.
+    /// From being ready (read by a lane, or due again) to the permit of the last attempt.
     pub permit_ms: u64,
     /// From that permit to the answer.
     pub http_ms: u64,

@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Where otpd's jobs and facts live: a RabbitMQ cluster, or one SQLite file on a laptop.
+//!
+//! [`seam`] is the contract between a lane and either backend; [`Queue`] is the choice between the
+//! two. lapin is known only inside [`rabbitmq`], SQLite only inside [`embedded`]. Both pass the same
+//! conformance suite.
+
+pub mod dead;
+pub mod embedded;
+pub mod error;
+pub mod plan;
+pub mod queue;
+pub mod rabbitmq;
+pub mod seam;
+
+pub use dead::{DeadFilter, DeadLetter};
+pub use error::QueueError;
+pub use plan::{Difference, LanePlan, Plan};
+pub use queue::Queue;
+pub use seam::{
+    Burial, Carried, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, Settlement, Settler, Tag, Then,
+    TraceContext,
+};

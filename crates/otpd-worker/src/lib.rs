@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The worker: one lane for each provider account, each a single task that owns its state.
+//!
+//! Read [`dispatch`] first: it is the loop. Around it, in the order in which a job meets them:
+//! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`attempt`] (permit, request,
+//! answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
+//! drains them; [`metrics`] counts.
+
+pub mod arrive;
+pub mod attempt;
+pub mod burial;
+pub mod clock;
+pub mod dispatch;
+pub mod endpoint;
+pub mod metrics;
+pub mod settings;
+pub mod settle;
+pub mod successors;
+pub mod waiting_room;
+pub mod worker;
+
+pub use clock::Clock;
+pub use dispatch::Lane;
+pub use endpoint::Endpoint;
+pub use metrics::Metrics;
+pub use settings::{LaneSettings, Shared};
+pub use worker::{LaneState, Worker, WorkerError};

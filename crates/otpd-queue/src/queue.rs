@@ -1,0 +1,137 @@
+//! The choice between the two backends, and what both can do.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use otpd_core::{Fact, JobId, RouteName, UnixMs};
+use tokio::sync::mpsc;
+
+use crate::dead::{DeadFilter, DeadLetter};
+use crate::embedded::Embedded;
+use crate::error::QueueError;
+use crate::plan::Difference;
+use crate::rabbitmq::Rabbit;
+use crate::seam::{LaneQueue, LaneSpec, TraceContext};
+
+/// A queue: RabbitMQ or one file.
+#[derive(Clone, Debug)]
+pub enum Queue {
+    /// A RabbitMQ broker or cluster.
+    Rabbit(Rabbit),
+    /// A SQLite file.
+    Embedded(Embedded),
+}
+
+macro_rules! either {
+    ($self:ident, $queue:ident => $does:expr) => {
+        match $self {
+            Self::Rabbit($queue) => $does,
+            Self::Embedded($queue) => $does,
+        }
+    };
+}
+
+impl Queue {
+    /// Opens the lane of a provider. Sessions come and go in its inbox; this returns at once.
+    ///
+    /// # Errors
+    /// [`QueueError::Owned`] where another process works on the same file.
+    pub fn open_lane(&self, spec: LaneSpec) -> Result<LaneQueue, QueueError> {
+        either!(self, q => q.open_lane(spec))
+    }
+
+    /// Puts a job on a route; returns when it is safe (confirmed, or committed).
+    ///
+    /// # Errors
+    /// [`QueueError::Unroutable`] for an unknown route; [`QueueError::Away`] where no confirm came
+    /// within 5 s: the job may or may not be queued.
+    pub async fn enqueue(
+        &self,
+        route: &RouteName,
+        job: &JobId,
+        body: Bytes,
+        trace: &TraceContext,
+    ) -> Result<(), QueueError> {
+        either!(self, q => q.enqueue(route, job, body, trace).await)
+    }
+
+    /// Makes the topology as planned. Checks first: where something differs, nothing is touched.
+    ///
+    /// # Errors
+    /// [`QueueError::Topology`] with every difference; [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn apply_topology(&self) -> Result<(), QueueError> {
+        either!(self, q => q.apply_topology().await)
+    }
+
+    /// Compares without touching anything. Empty: all as planned.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn check_topology(&self) -> Result<Vec<Difference>, QueueError> {
+        either!(self, q => q.check_topology().await)
+    }
+
+    /// Follows facts: those of the last `back`, then new ones as they come, until the receiver is
+    /// dropped. Facts that cannot be read are passed over.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn follow(&self, back: Duration) -> Result<mpsc::Receiver<Fact>, QueueError> {
+        either!(self, q => q.follow(back).await)
+    }
+
+    /// The dead letters that `filter` means, oldest first, at most `most`. They stay where they are.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`], [`QueueError::File`].
+    pub async fn dead_letters(
+        &self,
+        filter: &DeadFilter,
+        now: UnixMs,
+        most: usize,
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        either!(self, q => q.dead_letters(filter, now, most).await)
+    }
+
+    /// Publishes the dead letters that `filter` means to their routes again, and removes each one
+    /// once that is confirmed. `wanted` has the last word over each (expired codes). Gives the
+    /// replayed ones.
+    ///
+    /// # Errors
+    /// As [`Queue::dead_letters`]; what was replayed before an error is replayed.
+    pub async fn replay_dead(
+        &self,
+        filter: &DeadFilter,
+        now: UnixMs,
+        wanted: &(dyn Fn(&DeadLetter) -> bool + Send + Sync),
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        either!(self, q => q.replay_dead(filter, now, wanted).await)
+    }
+
+    /// Removes the dead letters that `filter` means, for good; says how many.
+    ///
+    /// # Errors
+    /// As [`Queue::dead_letters`].
+    pub async fn purge_dead(&self, filter: &DeadFilter, now: UnixMs) -> Result<usize, QueueError> {
+        either!(self, q => q.purge_dead(filter, now).await)
+    }
+
+    /// How many jobs wait in each lane, settled or handed out ones not counted where the broker can tell.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`], [`QueueError::File`].
+    pub async fn depths(&self) -> Result<Vec<(otpd_core::ProviderName, u64)>, QueueError> {
+        either!(self, q => q.depths().await)
+    }
+
+    /// Whether the queue can be reached right now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        either!(self, q => q.is_connected())
+    }
+
+    /// Ends connections in order. Lanes must be closed before.
+    pub async fn close(&self) {
+        either!(self, q => q.close().await);
+    }
+}

@@ -1,0 +1,278 @@
+//! The seam between a lane and its queue. Two channels and nothing else: what comes in, and what
+//! is settled.
+//!
+//! The promises a backend makes to a lane:
+//! 1. Deliveries of a session stay the lane's, unacknowledged, until they are settled or the session
+//!    is lost. [`Inbound::Opened`] begins a session and voids every delivery of the one before; what
+//!    was not settled comes again with `redelivered` set.
+//! 2. Before the first delivery of a session, and before every redelivered delivery, the lane has
+//!    got an [`Inbound::History`] read after that delivery was handed out: no fact that an earlier
+//!    owner had confirmed is missing from it.
+//! 3. A [`Settlement`] is carried out in this order: its fact and its message (next lane, dead
+//!    letter) are published and confirmed; only then is the delivery acknowledged. If the session is
+//!    lost in between, the publishing still happens, and the delivery comes again: the lane finds
+//!    it in its own memory and has it acknowledged. Settlements are never dropped while the process
+//!    lives; publishing waits for the broker as long as it takes.
+//! 4. Facts of one lane are published in the order in which they were handed in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use otpd_core::{Class, Fact, JobId, ProviderName, Reason, RouteName, UnixMs};
+use tokio::sync::{mpsc, oneshot};
+
+/// Names one delivery of one session; only the backend that made it reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag {
+    /// Counts the lane's sessions, from 1.
+    pub session: u32,
+    /// Counts the session's deliveries (AMQP's delivery tag; the row of the embedded queue).
+    pub number: u64,
+}
+
+/// What a lane is opened with.
+#[derive(Clone, Debug)]
+pub struct LaneSpec {
+    /// Whose lane.
+    pub provider: ProviderName,
+    /// How many deliveries it takes unacknowledged, 1 to 65,535.
+    pub prefetch: u16,
+}
+
+/// What headers carry from one lane to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Attempts made so far, over all providers (`x-otp-attempt`).
+    pub attempts: u32,
+    /// How often the job moved (`x-otp-hop`).
+    pub hops: u32,
+    /// The route it was published to (`x-otp-route`, or else the routing key).
+    pub route: Option<RouteName>,
+}
+
+/// W3C trace context, as the producer sent it; at most 512 bytes each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceContext {
+    /// `traceparent`.
+    pub parent: Option<Box<str>>,
+    /// `tracestate`.
+    pub state: Option<Box<str>>,
+}
+
+/// One job handed to a lane. The body is as published: nobody has looked into it.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// Its name in a settlement.
+    pub tag: Tag,
+    /// The job.
+    pub body: Bytes,
+    /// What earlier lanes said.
+    pub carried: Carried,
+    /// The message's own id, where it is a valid job id; names a malformed job.
+    pub message_id: Option<JobId>,
+    /// When the broker or the gateway took it, where that is known.
+    pub taken_at: Option<UnixMs>,
+    /// Whether it was handed out before.
+    pub redelivered: bool,
+    /// The producer's trace.
+    pub trace: TraceContext,
+}
+
+/// What a lane hears.
+#[derive(Debug)]
+pub enum Inbound {
+    /// A session began. Deliveries of earlier sessions are void.
+    Opened {
+        /// Its number.
+        session: u32,
+    },
+    /// Facts of the last minutes, oldest first, of all lanes.
+    History(Vec<Fact>),
+    /// A job.
+    Delivery(Delivery),
+    /// The broker is away. Nothing can be acknowledged before the next `Opened`.
+    Lost {
+        /// The session that ended.
+        session: u32,
+    },
+    /// No delivery will come any more: the answer to [`LaneStop::stop`].
+    Stopped,
+}
+
+/// One end of a job's stay in a lane, or a fact about it on the way.
+#[derive(Debug)]
+pub struct Settlement {
+    /// What happened; `None` only where a fact was published before and its acknowledgement got lost.
+    pub fact: Option<Fact>,
+    /// What becomes of the delivery.
+    pub then: Then,
+}
+
+/// What becomes of a delivery once its fact is confirmed.
+#[derive(Debug)]
+pub enum Then {
+    /// It stays in the lane (a retry).
+    Keep,
+    /// It is done.
+    Acknowledge(Tag),
+    /// It goes to another lane, then it is done here.
+    Move(Tag, Box<Move>),
+    /// It goes to the dead letters, then it is done.
+    Bury(Tag, Box<Burial>),
+}
+
+/// A job on its way to the next lane.
+#[derive(Debug)]
+pub struct Move {
+    /// Whose lane.
+    pub to: ProviderName,
+    /// The job's id, for the message id.
+    pub job: JobId,
+    /// The job as published.
+    pub body: Bytes,
+    /// What the next lane is to know.
+    pub carried: Carried,
+    /// When the job was first taken.
+    pub taken_at: UnixMs,
+    /// The producer's trace.
+    pub trace: TraceContext,
+}
+
+/// A job on its way to the dead letters.
+#[derive(Debug)]
+pub struct Burial {
+    /// The job's id, or the one made up for a malformed job.
+    pub job: JobId,
+    /// The job as published, or without its code (`dead.keep_code = false`).
+    pub body: Bytes,
+    /// Why (`x-otp-reason`).
+    pub reason: Reason,
+    /// The class of the last answer (`x-otp-class`).
+    pub class: Option<Class>,
+    /// Where it died (`x-otp-provider`).
+    pub provider: ProviderName,
+    /// The route it was published to (`x-otp-route`).
+    pub route: Option<RouteName>,
+    /// The last HTTP status (`x-otp-http-status`).
+    pub http_status: Option<u16>,
+    /// Attempts made (`x-otp-attempts`).
+    pub attempts: u32,
+    /// The provider's message, redacted (`x-otp-detail`).
+    pub detail: Option<Box<str>>,
+    /// When (`x-otp-died-at`).
+    pub died_at: UnixMs,
+    /// The producer's trace.
+    pub trace: TraceContext,
+}
+
+/// An order to the backend's settling task.
+#[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every order is a settlement; a box would cost each an allocation"
+)]
+pub enum Order {
+    /// Carry this out.
+    Settle(Settlement),
+    /// Say when everything before this is confirmed and acknowledged (or can no longer be).
+    Flush(oneshot::Sender<()>),
+}
+
+/// The lane's hand on settling: cheap to call, never blocks. What waits here is bounded by what
+/// the lane holds: each delivery is settled once, and kept ones wait for their next attempt.
+#[derive(Clone, Debug)]
+pub struct Settler {
+    orders: mpsc::UnboundedSender<Order>,
+    proof: Proof,
+}
+
+impl Settler {
+    /// A settler over a backend's order channel.
+    #[must_use]
+    pub fn new(orders: mpsc::UnboundedSender<Order>, proof: Proof) -> Self {
+        Self { orders, proof }
+    }
+
+    /// Hands in a settlement. The backend outlives its lanes, so this cannot be refused.
+    pub fn settle(&self, settlement: Settlement) {
+        let _ = self.orders.send(Order::Settle(settlement));
+    }
+
+    /// Waits until all that was handed in is confirmed, and acknowledged where its session still is.
+    pub async fn flush(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.orders.send(Order::Flush(done)).is_ok() {
+            let _ = wait.await;
+        }
+    }
+
+    /// The broker's last sign of life.
+    #[must_use]
+    pub fn proof(&self) -> &Proof {
+        &self.proof
+    }
+}
+
+/// When the broker last proved that it hears this process: a confirm came back. In wall-clock
+/// milliseconds; 0 before the first. An embedded queue is its own proof.
+#[derive(Clone, Debug, Default)]
+pub struct Proof(Arc<AtomicU64>);
+
+impl Proof {
+    /// A confirm for something published at `sent_at` came.
+    pub fn seen(&self, sent_at: UnixMs) {
+        self.0.fetch_max(sent_at.0, Ordering::Relaxed);
+    }
+
+    /// The latest moment at which this process is known to have been heard.
+    #[must_use]
+    pub fn at(&self) -> UnixMs {
+        UnixMs(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// Ends a lane's deliveries.
+#[derive(Debug)]
+pub struct LaneStop(pub(crate) mpsc::UnboundedSender<StopOrder>);
+
+/// What [`LaneStop`] asks of the backend.
+#[derive(Debug)]
+pub enum StopOrder {
+    /// No more deliveries, but settling goes on.
+    Stop,
+    /// Hand back everything unsettled and end.
+    Close(oneshot::Sender<()>),
+}
+
+impl LaneStop {
+    /// A stop over a backend's channel.
+    #[must_use]
+    pub fn new(orders: mpsc::UnboundedSender<StopOrder>) -> Self {
+        Self(orders)
+    }
+
+    /// Asks for no more deliveries; [`Inbound::Stopped`] follows. Settling goes on.
+    pub fn stop(&self) {
+        let _ = self.0.send(StopOrder::Stop);
+    }
+
+    /// Hands back what is not settled, and waits until the queue has it. Call [`Settler::flush`] first.
+    pub async fn close(self) {
+        let (done, wait) = oneshot::channel();
+        if self.0.send(StopOrder::Close(done)).is_ok() {
+            let _ = wait.await;
+        }
+    }
+}
+
+/// An open lane.
+#[derive(Debug)]
+pub struct LaneQueue {
+    /// What comes in. Bounded: at most `prefetch` deliveries are out.
+    pub inbox: mpsc::UnboundedReceiver<Inbound>,
+    /// What goes out.
+    pub settler: Settler,
+    /// The end.
+    pub stop: LaneStop,
+}

@@ -1,0 +1,156 @@
+//! What comes from the queue: sessions, history, jobs. After [`Lane::hear`] a job is held, settled
+//! without a request, or was known already.
+
+use std::sync::Arc;
+
+use otpd_core::admission::{Arrival, arrive};
+use otpd_core::{FactKind, Known, Reason, Route, SendJob, UnixMs};
+use otpd_queue::{Delivery, Inbound, Settlement, Then};
+
+use crate::dispatch::Lane;
+use crate::endpoint::Endpoint;
+use crate::waiting_room::Held;
+use crate::worker::LaneState;
+
+impl<E: Endpoint> Lane<E> {
+    /// Takes one thing the queue said.
+    pub(crate) fn hear(&mut self, inbound: Inbound) {
+        match inbound {
+            Inbound::Opened { session } => {
+                self.session = session;
+                self.room.clear();
+                if !self.draining {
+                    self.state.send_replace(LaneState::Open);
+                }
+            }
+            Inbound::Lost { session } => {
+                tracing::warn!(provider = %self.settings.provider, session, waiting = self.room.len(),
+                    "the queue is away; waiting jobs come again when it is back");
+                self.room.clear();
+                if !self.draining {
+                    self.state.send_replace(LaneState::Lost);
+                }
+            }
+            Inbound::History(facts) => {
+                for fact in &facts {
+                    self.recent.fold(fact);
+                }
+                self.count_predecessors(&facts);
+            }
+            Inbound::Delivery(delivery) => self.take_in(delivery),
+            Inbound::Stopped => {}
+        }
+    }
+
+    /// Requests that an earlier owner of the lane made count in this owner's window.
+    fn count_predecessors(&mut self, facts: &[otpd_core::Fact]) {
+        if self.ceiling.is_unlimited() || self.arrivals > 0 {
+            return;
+        }
+        let mut seen = false;
+        for at in facts.iter().filter(|f| f.provider == self.settings.provider).filter_map(|f| f.sent_at) {
+            self.ceiling.seed(self.clock.mono_of(at));
+            seen = true;
+        }
+        if seen {
+            self.ceiling.start_paced(self.clock.mono());
+        }
+    }
+
+    fn take_in(&mut self, delivery: Delivery) {
+        self.arrivals += 1;
+        if self.draining || delivery.tag.session != self.session {
+            return; // handed back, or void: it comes again
+        }
+        let now = self.clock.wall();
+        let taken_at = delivery.taken_at.map_or(now, |at| at.min(now));
+        let job = match SendJob::parse(&delivery.body, taken_at) {
+            Ok(job) => job,
+            Err(malformed) => return self.bury_malformed(&delivery, malformed, now),
+        };
+        let known = self.known(&job, &delivery);
+        match arrive(known, delivery.redelivered, delivery.carried.attempts) {
+            Arrival::AlreadySettled => {
+                self.settler.settle(Settlement { fact: None, then: Then::Acknowledge(delivery.tag) });
+            }
+            Arrival::Duplicate => self.drop_duplicate(&job, &delivery, now),
+            Arrival::Work { attempts, not_before } => {
+                if let Some(tag) = self.flying.get_mut(&job.id) {
+                    *tag = delivery.tag; // its request is under way: this is where its end is settled
+                    return;
+                }
+                let held = self.hold(job, delivery, attempts, taken_at, now);
+                self.admit(held, not_before, now);
+            }
+        }
+    }
+
+    /// What is known of a job's id: first what this lane holds itself, then what is remembered.
+    fn known(&self, job: &SendJob, delivery: &Delivery) -> Known {
+        let here = self.room.tag_of(&job.id).or_else(|| self.flying.get(&job.id).copied());
+        match here {
+            // A second message with the same id while the first is alive in this session.
+            Some(tag) if tag.session == self.session && tag != delivery.tag => Known::Accepted,
+            // A request from before the session is still under way; this is its delivery come again.
+            Some(_) => Known::Nothing,
+            None => self.recent.known(&job.id, &self.settings.provider),
+        }
+    }
+
+    fn hold(
+        &mut self,
+        job: SendJob,
+        delivery: Delivery,
+        attempts: u32,
+        taken_at: UnixMs,
+        now: UnixMs,
+    ) -> Held {
+        let route = self.route_of(&delivery);
+        let expires_at = job.expires_at(route.ttl);
+        let taken_at = if delivery.taken_at.is_some() { taken_at } else { job.created_at.min(now) };
+        let arrived_at = self.clock.mono();
+        self.metrics.queue_wait.observe(now.since(taken_at).as_secs_f64());
+        Held {
+            tag: delivery.tag,
+            job,
+            body: delivery.body,
+            route,
+            hops: delivery.carried.hops,
+            attempts,
+            expires_at,
+            taken_at,
+            arrived_at,
+            ready_at: arrived_at,
+            place: self.arrivals,
+            trace: delivery.trace,
+        }
+    }
+
+    /// The route a job came by; one that the config no longer knows is taken as the provider's own.
+    fn route_of(&self, delivery: &Delivery) -> Arc<Route> {
+        let named = delivery.carried.route.as_ref().and_then(|r| self.routes.get(r.as_str()));
+        match named {
+            Some(route) if route.providers.contains(&self.settings.provider) => route.clone(),
+            Some(_) | None => self.own_route.clone(),
+        }
+    }
+
+    /// A job that arrived: into the room, unless its code is of no use already.
+    pub(crate) fn admit(&mut self, held: Held, not_before: Option<UnixMs>, now: UnixMs) {
+        if held.expires_at <= now {
+            return self.expire(held);
+        }
+        if self.successors.superseded(&held.job) {
+            return self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
+        }
+        self.successors.note(&held.job, held.expires_at, now);
+        let mut held = held;
+        if let Some(at) = not_before.filter(|at| *at > now) {
+            held.ready_at = self.clock.mono_of(at);
+        }
+        let not_before = not_before.filter(|at| *at > now);
+        if let Some(replaced) = self.room.enter(held, not_before) {
+            self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The lane: one task that owns everything about one provider account. This is the page to read
+//! first.
+//!
+//! ```text
+//! inbox ─▶ arrive ─▶ waiting room ─▶ start (admit, permit) ─▶ request ─▶ finish (decide) ─▶ settle
+//!             │            ▲                                                │
+//!             └─ refused   └──────────────────── a retry ◀──────────────────┘
+//! ```
+//!
+//! Nothing here waits except the `select!` in [`Lane::run`]: every other step is a plain function
+//! over the lane's own state, so there are no locks and no half-done states. What the loop waits for:
+//! an answer, something from the queue, one timer (the next permit, the next retry, the next expiry),
+//! or the order to drain.
+//!
+//! Invariants: a request starts only with a permit and a place among `max_in_flight`; a delivery is
+//! settled at most once a session; what ended is folded into `recent` before it is handed to the
+//! queue, so a delivery that comes back is recognised even while its fact is on its way.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use otpd_core::{Ceiling, JobId, Mono, ReadyAt, Recent, Route};
+use otpd_queue::{Inbound, LaneQueue, LaneStop, Settler, Tag};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::attempt::Ended;
+use crate::clock::Clock;
+use crate::endpoint::Endpoint;
+use crate::metrics::LaneMetrics;
+use crate::settings::{LaneSettings, Shared};
+use crate::successors::Successors;
+use crate::waiting_room::WaitingRoom;
+use crate::worker::LaneState;
+
+/// How many queue messages are taken in one turn before requests are started.
+const INBOX_TURN: usize = 256;
+/// The longest sleep: gauges are fresh, and a clock that was set is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// One lane. [`Lane::run`] drives it to its end.
+pub struct Lane<E: Endpoint> {
+    pub(crate) settings: LaneSettings,
+    pub(crate) shared: Shared,
+    pub(crate) clock: Clock,
+    pub(crate) endpoint: Arc<E>,
+    pub(crate) metrics: LaneMetrics,
+    pub(crate) settler: Settler,
+    pub(crate) state: watch::Sender<LaneState>,
+    inbox: mpsc::UnboundedReceiver<Inbound>,
+    stop: LaneStop,
+
+    /// The routes by name, shared with the jobs that came by them.
+    pub(crate) routes: HashMap<String, Arc<Route>>,
+    /// The route of jobs whose own is not known here.
+    pub(crate) own_route: Arc<Route>,
+    pub(crate) room: WaitingRoom,
+    pub(crate) successors: Successors,
+    pub(crate) recent: Recent,
+    pub(crate) ceiling: Ceiling,
+    pub(crate) session: u32,
+    pub(crate) arrivals: u64,
+    pub(crate) in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
+    /// The deliveries of jobs whose request is under way; a redelivery updates its tag.
+    pub(crate) flying: HashMap<JobId, Tag>,
+    pub(crate) draining: bool,
+}
+
+impl<E: Endpoint> Lane<E> {
+    /// A lane over an open queue.
+    #[must_use]
+    pub fn new(
+        settings: LaneSettings,
+        shared: Shared,
+        clock: Clock,
+        endpoint: Arc<E>,
+        metrics: LaneMetrics,
+        queue: LaneQueue,
+        state: watch::Sender<LaneState>,
+    ) -> Self {
+        let ceiling = Ceiling::new(&settings.ceiling, settings.burst, clock.mono());
+        if let Some(per_second) = ceiling.per_second() {
+            metrics.set_ceiling(per_second);
+        }
+        let routes: HashMap<String, Arc<Route>> =
+            shared.routes.all().into_iter().map(|r| (r.name.to_string(), Arc::new(r.clone()))).collect();
+        let own_route = routes
+            .get(settings.provider.as_str())
+            .filter(|r| r.providers.contains(&settings.provider))
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Route::of_provider(&settings.provider)));
+        Self {
+            routes,
+            own_route,
+            settings,
+            shared,
+            clock,
+            endpoint,
+            metrics,
+            settler: queue.settler,
+            state,
+            inbox: queue.inbox,
+            stop: queue.stop,
+            room: WaitingRoom::default(),
+            successors: Successors::default(),
+            recent: Recent::default(),
+            ceiling,
+            session: 0,
+            arrivals: 0,
+            in_flight: FuturesUnordered::new(),
+            flying: HashMap::new(),
+            draining: false,
+        }
+    }
+
+    /// Runs until `drain` is cancelled, what is under way has ended or `grace` is over, and
+    /// everything that ended is settled. What was not sent is handed back.
+    pub async fn run(mut self, drain: CancellationToken, grace: Duration) {
+        let sleep = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(sleep);
+        let mut deadline: Option<Instant> = None;
+        loop {
+            let wake = self.start_what_may_start();
+            if self.draining && self.in_flight.is_empty() {
+                break;
+            }
+            let wake = deadline.map_or(wake, |d| d.min(wake));
+            if sleep.deadline() != wake {
+                sleep.as_mut().reset(wake);
+            }
+            tokio::select! {
+                Some(ended) = self.in_flight.next(), if !self.in_flight.is_empty() => self.finish(ended),
+                inbound = self.inbox.recv() => match inbound {
+                    Some(inbound) => self.receive(inbound),
+                    None => break,
+                },
+                () = &mut sleep => {
+                    if deadline.is_some_and(|d| Instant::now() >= d) {
+                        tracing::warn!(provider = %self.settings.provider, unfinished = self.in_flight.len(),
+                            "the grace period is over; unfinished requests are given up and their jobs handed back");
+                        break;
+                    }
+                }
+                () = drain.cancelled(), if deadline.is_none() => {
+                    deadline = Some(Instant::now() + grace);
+                    self.begin_drain();
+                }
+            }
+        }
+        self.end().await;
+    }
+
+    /// Takes what the queue said, and what else it has said meanwhile.
+    fn receive(&mut self, first: Inbound) {
+        self.hear(first);
+        for _ in 1..INBOX_TURN {
+            match self.inbox.try_recv() {
+                Ok(inbound) => self.hear(inbound),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Starts requests while there are jobs, places and permits; gives the time to look again.
+    fn start_what_may_start(&mut self) -> Instant {
+        let wall = self.clock.wall();
+        while let Some(held) = self.room.take_expired(wall) {
+            self.expire(held);
+        }
+        self.room.turn(wall);
+        let mut permit: Option<Mono> = None;
+        while !self.draining
+            && self.in_flight.len() < self.settings.max_in_flight
+            && self.next_is_worth_it(wall)
+        {
+            let now = self.clock.mono();
+            match self.ceiling.take(now) {
+                Ok(stamp) => self.start(now, stamp),
+                Err(ReadyAt::At(at)) => {
+                    permit = Some(at);
+                    break;
+                }
+                Err(ReadyAt::WhenOneEnds) => break,
+            }
+        }
+        self.show();
+        let mut wake = Instant::now() + LONGEST_SLEEP;
+        if let Some(at) = permit {
+            wake = wake.min(self.clock.instant(at));
+        }
+        if let Some(at) = self.room.next_event() {
+            wake = wake.min(self.clock.instant(self.clock.mono_of(at)));
+        }
+        wake
+    }
+
+    fn show(&self) {
+        self.metrics.waiting.set(i64::try_from(self.room.len()).unwrap_or(i64::MAX));
+        self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
+    }
+
+    fn begin_drain(&mut self) {
+        tracing::info!(provider = %self.settings.provider, in_flight = self.in_flight.len(), waiting = self.room.len(),
+            "draining: requests under way are finished, waiting jobs are handed back");
+        self.draining = true;
+        self.state.send_replace(LaneState::Draining);
+        self.room.clear();
+        self.stop.stop();
+    }
+
+    async fn end(self) {
+        drop(self.in_flight);
+        self.settler.flush().await;
+        self.stop.close().await;
+        self.state.send_replace(LaneState::Closed);
+    }
+}

@@ -1,0 +1,14 @@
+//! What a lane needs of a provider: send one job, say what came of it. Behind it is a provider's
+//! HTTP transport; in tests and benches, something that answers from memory.
+
+use std::future::Future;
+
+use otpd_core::{Answered, SendJob, Stamp, UnixMs};
+
+/// Sends one job. Must mark `stamp` when the request is written, and must end by itself (time-outs
+/// are its own); dropping the future gives the attempt up.
+pub trait Endpoint: Send + Sync + 'static {
+    /// One attempt.
+    fn send(&self, job: &SendJob, expires_at: UnixMs, stamp: &Stamp)
+    -> impl Future<Output = Answered> + Send;
+}

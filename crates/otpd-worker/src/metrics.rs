@@ -1,0 +1,260 @@
+//! What a worker counts, under the names of the contract (prefix `otpd_`). Labels come from closed
+//! sets: provider names, outcomes, classes, reasons. Never a number, an id or a code.
+
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use otpd_core::{Answered, FactKind, ProviderName, Reason};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct JobLabels {
+    provider: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    provider: String,
+    class: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ProviderLabel {
+    provider: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+type Histograms = Family<ProviderLabel, Histogram, fn() -> Histogram>;
+type RatioGauge = Gauge<f64, AtomicU64>;
+
+/// Seconds a job may wait: from a millisecond to five minutes.
+const WAITS: [f64; 14] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
+/// Seconds a request may take: the buckets of OpenTelemetry's `http.client.request.duration`.
+const REQUESTS: [f64; 14] = [0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+
+fn waits() -> Histogram {
+    Histogram::new(WAITS)
+}
+
+fn requests() -> Histogram {
+    Histogram::new(REQUESTS)
+}
+
+/// The families of one process.
+#[derive(Debug)]
+pub struct Metrics {
+    jobs: Family<JobLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    queue_wait: Histograms,
+    permit_wait: Histograms,
+    request: Histograms,
+    ceiling: Family<ProviderLabel, RatioGauge>,
+    ceiling_used: Family<ProviderLabel, RatioGauge>,
+    in_flight: Family<ProviderLabel, Gauge>,
+    waiting: Family<ProviderLabel, Gauge>,
+    dead: Family<ReasonLabel, Counter>,
+    oldest: Family<ProviderLabel, RatioGauge>,
+    possible_duplicates: Family<ProviderLabel, Counter>,
+    reconnects: Counter,
+    registry: Mutex<Registry>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All families, registered.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("otpd");
+        macro_rules! family {
+            ($metric:expr, $name:literal, $help:literal) => {{
+                let metric = $metric;
+                registry.register($name, $help, metric.clone());
+                metric
+            }};
+        }
+        Self {
+            jobs: family!(Family::default(), "jobs", "Jobs that ended, by outcome"),
+            attempts: family!(
+                Family::default(),
+                "attempts",
+                "Requests to providers, by class and reason of the answer"
+            ),
+            queue_wait: family!(
+                Family::new_with_constructor(waits as fn() -> Histogram),
+                "queue_wait_seconds",
+                "From being taken by broker or gateway to being read by a lane"
+            ),
+            permit_wait: family!(
+                Family::new_with_constructor(waits as fn() -> Histogram),
+                "permit_wait_seconds",
+                "From being ready to the permit"
+            ),
+            request: family!(
+                Family::new_with_constructor(requests as fn() -> Histogram),
+                "provider_request_seconds",
+                "From the permit to the provider's answer"
+            ),
+            ceiling: family!(
+                Family::default(),
+                "ceiling_per_second",
+                "The ceiling in force; absent when the provider has none"
+            ),
+            ceiling_used: family!(
+                Family::default(),
+                "ceiling_used_ratio",
+                "Share of the fullest window in use, 0 to 1"
+            ),
+            in_flight: family!(Family::default(), "in_flight", "Requests under way"),
+            waiting: family!(Family::default(), "waiting_jobs", "Jobs held in the lane's waiting room"),
+            dead: family!(Family::default(), "dead", "Dead letters, by reason"),
+            oldest: family!(
+                Family::default(),
+                "oldest_job_seconds",
+                "Age of the job that has waited longest in the lane"
+            ),
+            possible_duplicates: family!(
+                Family::default(),
+                "possible_duplicates",
+                "Messages that may have reached the recipient twice"
+            ),
+            reconnects: family!(
+                Counter::default(),
+                "broker_reconnects",
+                "Times the broker was found again after it was lost"
+            ),
+            registry: Mutex::new(registry),
+        }
+    }
+
+    /// The exposition in OpenMetrics text.
+    ///
+    /// # Errors
+    /// [`std::fmt::Error`] where the text cannot be written.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+
+    /// Registers what another part of the process counts.
+    pub fn extend(&self, register: impl FnOnce(&mut Registry)) {
+        register(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// Counts a connection found again.
+    pub fn reconnected(&self) {
+        self.reconnects.inc();
+    }
+
+    /// The handles of one lane, looked up once.
+    #[must_use]
+    pub fn lane(&self, provider: &ProviderName) -> LaneMetrics {
+        let label = ProviderLabel { provider: provider.to_string() };
+        LaneMetrics {
+            accepted: self.jobs.get_or_create_owned(&job_labels(provider, FactKind::Accepted)),
+            accepted_attempts: self.attempts.get_or_create_owned(&AttemptLabels {
+                provider: provider.to_string(),
+                class: otpd_core::Class::Accepted.as_str(),
+                reason: "",
+            }),
+            jobs: self.jobs.clone(),
+            attempts: self.attempts.clone(),
+            dead: self.dead.clone(),
+            queue_wait: self.queue_wait.get_or_create_owned(&label),
+            permit_wait: self.permit_wait.get_or_create_owned(&label),
+            request: self.request.get_or_create_owned(&label),
+            ceiling: self.ceiling.clone(),
+            ceiling_used: self.ceiling_used.get_or_create_owned(&label),
+            in_flight: self.in_flight.get_or_create_owned(&label),
+            waiting: self.waiting.get_or_create_owned(&label),
+            oldest: self.oldest.get_or_create_owned(&label),
+            possible_duplicates: self.possible_duplicates.get_or_create_owned(&label),
+            provider: provider.clone(),
+        }
+    }
+}
+
+fn job_labels(provider: &ProviderName, outcome: FactKind) -> JobLabels {
+    JobLabels { provider: provider.to_string(), outcome: outcome.as_str() }
+}
+
+/// One lane's handles: the frequent ones are looked up already.
+#[derive(Debug)]
+pub struct LaneMetrics {
+    provider: ProviderName,
+    accepted: Counter,
+    accepted_attempts: Counter,
+    jobs: Family<JobLabels, Counter>,
+    attempts: Family<AttemptLabels, Counter>,
+    dead: Family<ReasonLabel, Counter>,
+    ceiling: Family<ProviderLabel, RatioGauge>,
+    /// Seconds from being taken to being read.
+    pub queue_wait: Histogram,
+    /// Seconds from being ready to the permit.
+    pub permit_wait: Histogram,
+    /// Seconds from the permit to the answer.
+    pub request: Histogram,
+    /// Share of the ceiling in use.
+    pub ceiling_used: RatioGauge,
+    /// Requests under way.
+    pub in_flight: Gauge,
+    /// Jobs in the waiting room.
+    pub waiting: Gauge,
+    /// Age of the oldest waiting job.
+    pub oldest: RatioGauge,
+    /// Messages that may have arrived twice.
+    pub possible_duplicates: Counter,
+}
+
+impl LaneMetrics {
+    /// A job ended, or was dropped as a duplicate.
+    pub fn job(&self, outcome: FactKind, reason: Option<Reason>) {
+        if outcome == FactKind::Accepted {
+            self.accepted.inc();
+        } else {
+            self.jobs.get_or_create(&job_labels(&self.provider, outcome)).inc();
+        }
+        if outcome == FactKind::Dead {
+            self.dead.get_or_create(&ReasonLabel { reason: reason.map_or("", Reason::as_str) }).inc();
+        }
+    }
+
+    /// A provider answered.
+    pub fn attempt(&self, answered: &Answered) {
+        match (answered.outcome.class(), answered.outcome.reason()) {
+            (otpd_core::Class::Accepted, None) => {
+                self.accepted_attempts.inc();
+            }
+            (class, reason) => {
+                let labels = AttemptLabels {
+                    provider: self.provider.to_string(),
+                    class: class.as_str(),
+                    reason: reason.map_or("", Reason::as_str),
+                };
+                self.attempts.get_or_create(&labels).inc();
+            }
+        }
+    }
+
+    /// The ceiling in force.
+    pub fn set_ceiling(&self, per_second: f64) {
+        self.ceiling.get_or_create(&ProviderLabel { provider: self.provider.to_string() }).set(per_second);
+    }
+}

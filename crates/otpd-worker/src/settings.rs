@@ -1,0 +1,81 @@
+//! What a lane is told: valid values, made once from the config.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use otpd_core::{OnAmbiguous, ProviderName, Rate, RetryPolicy, RouteTable};
+
+/// The most deliveries a lane holds.
+pub const MOST_HELD: u16 = 10_000;
+
+/// One lane's own settings.
+#[derive(Clone, Debug)]
+pub struct LaneSettings {
+    /// Whose lane.
+    pub provider: ProviderName,
+    /// Its limits; none: no ceiling.
+    pub ceiling: Vec<Rate>,
+    /// The most requests at one moment.
+    pub burst: Option<u32>,
+    /// The most requests under way, at least 1.
+    pub max_in_flight: usize,
+    /// What to do with sends that nobody can tell about.
+    pub on_ambiguous: OnAmbiguous,
+}
+
+/// What all lanes share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// All routes.
+    pub routes: Arc<RouteTable>,
+    /// When to retry.
+    pub retry: RetryPolicy,
+    /// Whether dead letters keep the code.
+    pub keep_code: bool,
+}
+
+impl LaneSettings {
+    /// How many deliveries the lane takes: what the ceiling can send within the longest validity of
+    /// its routes, so that the whole live backlog can be superseded and expired; without a ceiling,
+    /// enough to keep its requests busy.
+    #[must_use]
+    pub fn prefetch(&self, routes: &RouteTable) -> u16 {
+        let ttl = routes
+            .all()
+            .into_iter()
+            .filter(|r| r.providers.contains(&self.provider))
+            .map(|r| r.ttl)
+            .max()
+            .unwrap_or(Duration::from_secs(300));
+        let slowest = self.ceiling.iter().map(|r| r.per_second()).min_by(f64::total_cmp);
+        let wanted = match slowest {
+            Some(per_second) => per_second * ttl.as_secs_f64(),
+            None => 4.0 * self.max_in_flight as f64,
+        };
+        // A float below 10,000, so the cast is exact.
+        wanted.clamp(100.0, f64::from(MOST_HELD)) as u16
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefetch_covers_the_live_backlog() {
+        let provider = ProviderName::parse("p").unwrap();
+        let routes = RouteTable::new([provider.clone()], []);
+        for (ceiling, in_flight, prefetch) in
+            [("10/s", 500, 3000), ("50/s", 500, 10_000), ("1/min", 500, 100), ("", 500, 2000), ("", 1, 100)]
+        {
+            let settings = LaneSettings {
+                provider: provider.clone(),
+                ceiling: ceiling.parse().into_iter().collect(),
+                burst: None,
+                max_in_flight: in_flight,
+                on_ambiguous: OnAmbiguous::default(),
+            };
+            assert_eq!(settings.prefetch(&routes), prefetch, "{ceiling}");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! How a job leaves the lane, or stays for another attempt: the only place that builds settlements.
+//! Each function makes one fact, remembers it, and hands it in with what becomes of the delivery;
+//! the queue publishes first and acknowledges after.
+
+use otpd_core::fact::Timings;
+use otpd_core::{Fact, FactKind, JobId, Malformed, Reason, SendJob, UnixMs};
+use otpd_queue::{Burial, Carried, Delivery, Move, Settlement, Then};
+
+use crate::attempt::Answer;
+use crate::burial;
+use crate::dispatch::Lane;
+use crate::endpoint::Endpoint;
+use crate::waiting_room::Held;
+
+fn millis(d: std::time::Duration) -> u64 {
+    u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl<E: Endpoint> Lane<E> {
+    /// A provider took it.
+    pub(crate) fn accept(&mut self, held: Held, answer: &Answer, now: UnixMs) {
+        let mut fact = self.fact(FactKind::Accepted, &held, Some(answer), now);
+        fact.timings = Some(Timings {
+            queued_ms: millis(self.clock.wall_of(held.arrived_at).since(held.taken_at)),
+            permit_ms: millis(answer.permit_at.since(held.ready_at)),
+            http_ms: millis(answer.http),
+        });
+        if let otpd_core::Outcome::Accepted { message_id, .. } = &answer.answered.outcome {
+            fact.message_id.clone_from(message_id);
+        }
+        self.hand_in(fact, Then::Acknowledge(held.tag));
+    }
+
+    /// It is tried again here; it keeps its delivery, and its place in the room.
+    pub(crate) fn retry(&mut self, mut held: Held, answer: &Answer, at: UnixMs, now: UnixMs) {
+        let mut fact = self.fact(FactKind::Retrying, &held, Some(answer), now);
+        fact.next_attempt_at = Some(at);
+        if answer.answered.outcome.may_have_been_sent() {
+            self.metrics.possible_duplicates.inc();
+        }
+        self.hand_in(fact, Then::Keep);
+        if self.draining || held.tag.session != self.session {
+            return; // the next owner reads the fact, or the delivery comes again
+        }
+        held.ready_at = self.clock.mono_of(at);
+        if self.successors.is_newest(&held.job) {
+            if let Some(replaced) = self.room.enter(held, Some(at)) {
+                self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);
+            }
+        } else {
+            self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
+        }
+    }
+
+    /// It goes to the next provider of its route.
+    pub(crate) fn fail_over(&mut self, held: Held, answer: &Answer, now: UnixMs) {
+        let Some(next) = held.route.after(&self.settings.provider).cloned() else {
+            let reason = answer.answered.outcome.reason().unwrap_or(Reason::UnknownError);
+            return self.bury(held, reason, Some(answer), Some(now));
+        };
+        let mut fact = self.fact(FactKind::FailedOver, &held, Some(answer), now);
+        fact.next_provider = Some(next.clone());
+        if answer.answered.outcome.may_have_been_sent() {
+            self.metrics.possible_duplicates.inc();
+        }
+        let moved = Move {
+            to: next,
+            job: held.job.id.clone(),
+            body: held.body,
+            carried: Carried {
+                attempts: held.attempts,
+                hops: held.hops + 1,
+                route: Some(held.route.name.clone()),
+            },
+            taken_at: held.taken_at,
+            trace: held.trace,
+        };
+        self.hand_in(fact, Then::Move(held.tag, Box::new(moved)));
+    }
+
+    /// It failed for good.
+    pub(crate) fn bury(&mut self, held: Held, reason: Reason, answer: Option<&Answer>, now: Option<UnixMs>) {
+        let now = now.unwrap_or_else(|| self.clock.wall());
+        let mut fact = self.fact(FactKind::Dead, &held, answer, now);
+        fact.reason = Some(reason);
+        let answered = answer.map(|a| &a.answered);
+        let burial = Burial {
+            job: held.job.id.clone(),
+            body: burial::body(&held.body, self.shared.keep_code),
+            reason,
+            class: answered.map(|a| a.outcome.class()),
+            provider: self.settings.provider.clone(),
+            route: Some(held.route.name.clone()),
+            http_status: answered.and_then(|a| a.http_status),
+            attempts: held.attempts,
+            detail: detail(reason, answered),
+            died_at: now,
+            trace: held.trace,
+        };
+        self.hand_in(fact, Then::Bury(held.tag, Box::new(burial)));
+    }
+
+    /// Its code is of no use any more, and it never met a provider (or not lately).
+    pub(crate) fn expire(&mut self, held: Held) {
+        self.end_without_request(held, FactKind::Expired, Reason::Expired);
+    }
+
+    /// Its code would be of no use by the time of another attempt.
+    pub(crate) fn expire_after(&mut self, held: Held, answer: &Answer, now: UnixMs) {
+        let mut fact = self.fact(FactKind::Expired, &held, Some(answer), now);
+        fact.reason = Some(Reason::Expired);
+        self.hand_in(fact, Then::Acknowledge(held.tag));
+    }
+
+    /// Ends a job that waits.
+    pub(crate) fn end_without_request(&mut self, held: Held, kind: FactKind, reason: Reason) {
+        let now = self.clock.wall();
+        let mut fact = self.fact(kind, &held, None, now);
+        fact.reason = Some(reason);
+        self.hand_in(fact, Then::Acknowledge(held.tag));
+    }
+
+    /// The same id came twice: this copy is dropped.
+    pub(crate) fn drop_duplicate(&mut self, job: &SendJob, delivery: &Delivery, now: UnixMs) {
+        let mut fact =
+            Fact::new(FactKind::Duplicate, job.id.clone(), self.settings.provider.clone(), now).about(job.to);
+        fact.route.clone_from(&delivery.carried.route);
+        fact.metadata.clone_from(&job.metadata);
+        self.hand_in(fact, Then::Acknowledge(delivery.tag));
+    }
+
+    /// It is not a job at all.
+    pub(crate) fn bury_malformed(&mut self, delivery: &Delivery, malformed: Malformed, now: UnixMs) {
+        let job = malformed.id.or_else(|| delivery.message_id.clone()).unwrap_or_else(nameless);
+        tracing::warn!(provider = %self.settings.provider, %job, detail = malformed.detail, "malformed job");
+        let mut fact = Fact::new(FactKind::Dead, job.clone(), self.settings.provider.clone(), now);
+        fact.reason = Some(Reason::MalformedJob);
+        fact.route.clone_from(&delivery.carried.route);
+        let burial = Burial {
+            job,
+            body: burial::body(&delivery.body, self.shared.keep_code),
+            reason: Reason::MalformedJob,
+            class: None,
+            provider: self.settings.provider.clone(),
+            route: delivery.carried.route.clone(),
+            http_status: None,
+            attempts: delivery.carried.attempts,
+            detail: Some(malformed.detail.into()),
+            died_at: now,
+            trace: delivery.trace.clone(),
+        };
+        self.hand_in(fact, Then::Bury(delivery.tag, Box::new(burial)));
+    }
+
+    fn fact(&self, kind: FactKind, held: &Held, answer: Option<&Answer>, now: UnixMs) -> Fact {
+        let mut fact =
+            Fact::new(kind, held.job.id.clone(), self.settings.provider.clone(), now).about(held.job.to);
+        fact.attempt = held.attempts;
+        fact.route = Some(held.route.name.clone());
+        fact.metadata.clone_from(&held.job.metadata);
+        if let Some(answer) = answer {
+            fact.class = Some(answer.answered.outcome.class());
+            fact.reason = answer.answered.outcome.reason();
+            fact.http_status = answer.answered.http_status;
+            fact.sent_at = answer.sent_at;
+        }
+        fact
+    }
+
+    fn hand_in(&mut self, fact: Fact, then: Then) {
+        if fact.kind.is_final() || fact.kind == FactKind::Duplicate {
+            self.metrics.job(fact.kind, fact.reason);
+        }
+        self.recent.fold(&fact);
+        self.settler.settle(Settlement { fact: Some(fact), then });
+    }
+}
+
+/// What a dead letter says beside its reason: the provider's words, and, where the attempts ran out,
+/// what the last one met.
+fn detail(reason: Reason, answered: Option<&otpd_core::Answered>) -> Option<Box<str>> {
+    let answered = answered?;
+    let last = answered.outcome.reason().filter(|r| *r != reason);
+    match (last, answered.detail.as_deref()) {
+        (None, None) => None,
+        (None, Some(words)) => Some(words.into()),
+        (Some(last), None) => Some(format!("last: {last}").into()),
+        (Some(last), Some(words)) => Some(format!("last: {last}: {words}").into()),
+    }
+}
+
+/// An id for a body that has none: unique, so that its facts and its letter can be found.
+fn nameless() -> JobId {
+    JobId::parse(&format!("malformed-{:016x}", rand::random::<u64>())).unwrap_or_else(|_| nameless())
+}

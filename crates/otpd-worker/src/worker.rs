@@ -1,0 +1,109 @@
+//! All lanes of a process: opened together, watched, drained together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use otpd_core::ProviderName;
+use otpd_queue::{LaneSpec, Queue, QueueError};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::dispatch::Lane;
+use crate::endpoint::Endpoint;
+use crate::metrics::Metrics;
+use crate::settings::{LaneSettings, Shared};
+
+/// Where a lane stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LaneState {
+    /// Waiting for its queue for the first time.
+    Opening,
+    /// Consuming (as owner, or as the one who takes over).
+    Open,
+    /// The queue is away.
+    Lost,
+    /// Finishing what is under way.
+    Draining,
+    /// Done.
+    Closed,
+}
+
+/// Why a worker could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    /// A lane's queue could not be opened.
+    #[error("lane {provider}: {source}")]
+    Open {
+        /// Which lane.
+        provider: ProviderName,
+        /// Why.
+        source: QueueError,
+    },
+    /// A lane ended without being asked to.
+    #[error("a lane ended by itself; its jobs are handed back: {0}")]
+    Ended(String),
+}
+
+/// The running lanes.
+#[derive(Debug)]
+pub struct Worker {
+    lanes: JoinSet<()>,
+    states: Vec<(ProviderName, watch::Receiver<LaneState>)>,
+    drain: CancellationToken,
+}
+
+impl Worker {
+    /// Opens a lane for each of `lanes` on `queue`. Lanes run until [`Worker::drain`]; a drained lane
+    /// gives requests under way at most `grace` to end.
+    ///
+    /// # Errors
+    /// [`WorkerError::Open`]; lanes opened before are dropped, their jobs handed back.
+    pub fn start<E: Endpoint>(
+        queue: &Queue,
+        lanes: Vec<(LaneSettings, Arc<E>)>,
+        shared: &Shared,
+        clock: Clock,
+        metrics: &Metrics,
+        grace: Duration,
+    ) -> Result<Self, WorkerError> {
+        let drain = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let mut states = Vec::with_capacity(lanes.len());
+        for (settings, endpoint) in lanes {
+            let provider = settings.provider.clone();
+            let spec = LaneSpec { provider: provider.clone(), prefetch: settings.prefetch(&shared.routes) };
+            let open = queue
+                .open_lane(spec)
+                .map_err(|source| WorkerError::Open { provider: provider.clone(), source })?;
+            let (state, seen) = watch::channel(LaneState::Opening);
+            let lane =
+                Lane::new(settings, shared.clone(), clock, endpoint, metrics.lane(&provider), open, state);
+            tasks.spawn(lane.run(drain.clone(), grace));
+            states.push((provider, seen));
+        }
+        Ok(Self { lanes: tasks, states, drain })
+    }
+
+    /// Where each lane stands.
+    #[must_use]
+    pub fn states(&self) -> Vec<(ProviderName, watch::Receiver<LaneState>)> {
+        self.states.clone()
+    }
+
+    /// Waits for a lane to end by itself, which only a fault makes it do.
+    pub async fn fault(&mut self) -> WorkerError {
+        match self.lanes.join_next().await {
+            Some(Ok(())) => WorkerError::Ended("its queue is gone".into()),
+            Some(Err(e)) => WorkerError::Ended(e.to_string()),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops taking jobs, lets requests under way end, settles, hands back the rest.
+    pub async fn drain(mut self) {
+        self.drain.cancel();
+        while self.lanes.join_next().await.is_some() {}
+    }
+}

@@ -1,0 +1,248 @@
+//! A lane on a bench: its queue is two channels, its provider a function, its clock held.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use otpd_core::{
+    Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Reason, RetryPolicy, Route,
+    RouteTable, Scope, SendJob, Stamp, UnixMs,
+};
+use otpd_queue::seam::{Order, Proof, StopOrder};
+use otpd_queue::{
+    Burial, Carried, Delivery, Inbound, LaneQueue, LaneStop, Move, Settlement, Settler, Tag, Then,
+    TraceContext,
+};
+use otpd_worker::{Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Shared};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+pub const NOW: UnixMs = UnixMs(1_800_000_000_000);
+
+type Answer = dyn Fn(&SendJob, usize) -> Outcome + Send + Sync;
+
+/// A provider that answers by a function of the job and of how often it came, after `latency`.
+pub struct Script {
+    pub clock: Clock,
+    pub latency: Duration,
+    pub answer: Box<Answer>,
+    pub sent: Mutex<Vec<(String, otpd_core::Mono)>>,
+}
+
+impl Endpoint for Script {
+    async fn send(&self, job: &SendJob, _expires_at: UnixMs, stamp: &Stamp) -> Answered {
+        let now = self.clock.mono();
+        stamp.written(now);
+        let times = {
+            let mut sent = self.sent.lock().unwrap();
+            sent.push((job.id.to_string(), now));
+            sent.iter().filter(|(id, _)| id == job.id.as_str()).count()
+        };
+        tokio::time::sleep(self.latency).await;
+        Answered { outcome: (self.answer)(job, times), http_status: Some(200), code: None, detail: None }
+    }
+}
+
+/// What became of a delivery.
+#[derive(Debug)]
+pub enum Left {
+    Acknowledged,
+    Moved(Box<Move>),
+    Buried(Box<Burial>),
+}
+
+pub struct Bench {
+    pub script: Arc<Script>,
+    pub facts: Vec<Fact>,
+    pub left: HashMap<Tag, Left>,
+    pub flushed: usize,
+    pub closed: bool,
+    inbox: mpsc::UnboundedSender<Inbound>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    stops: mpsc::UnboundedReceiver<StopOrder>,
+    pub state: watch::Receiver<LaneState>,
+    pub drain: CancellationToken,
+    pub lane: JoinHandle<()>,
+    session: u32,
+    next: u64,
+}
+
+pub struct Setup {
+    pub ceiling: &'static str,
+    pub latency: Duration,
+    pub routes: Vec<Route>,
+    pub keep_code: bool,
+    pub on_ambiguous: OnAmbiguous,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            ceiling: "",
+            latency: Duration::from_millis(20),
+            routes: Vec::new(),
+            keep_code: true,
+            on_ambiguous: OnAmbiguous::Resend,
+        }
+    }
+}
+
+pub fn provider(name: &str) -> ProviderName {
+    ProviderName::parse(name).unwrap()
+}
+
+pub fn accepted() -> Outcome {
+    Outcome::Accepted { message_id: MessageId::new("m-1"), note: None }
+}
+
+pub fn transient() -> Outcome {
+    Outcome::Transient { reason: Reason::InternalError, wait: None, possibly_sent: false }
+}
+
+pub fn permanent(reason: Reason) -> Outcome {
+    Outcome::Permanent { reason, scope: Scope::Message }
+}
+
+impl Bench {
+    pub fn start(setup: Setup, answer: impl Fn(&SendJob, usize) -> Outcome + Send + Sync + 'static) -> Self {
+        let clock = Clock::held(NOW);
+        let (inbox, inbox_rx) = mpsc::unbounded_channel();
+        let (orders_tx, orders) = mpsc::unbounded_channel();
+        let (stops_tx, stops) = mpsc::unbounded_channel();
+        let queue = LaneQueue {
+            inbox: inbox_rx,
+            settler: Settler::new(orders_tx, Proof::default()),
+            stop: LaneStop::new(stops_tx),
+        };
+        let settings = LaneSettings {
+            provider: provider("p"),
+            ceiling: setup.ceiling.split(',').filter(|r| !r.is_empty()).map(|r| r.parse().unwrap()).collect(),
+            burst: None,
+            max_in_flight: 100,
+            on_ambiguous: setup.on_ambiguous,
+        };
+        let shared = Shared {
+            routes: Arc::new(RouteTable::new([provider("p"), provider("q")], setup.routes)),
+            retry: RetryPolicy::default(),
+            keep_code: setup.keep_code,
+        };
+        let script = Arc::new(Script {
+            clock,
+            latency: setup.latency,
+            answer: Box::new(answer),
+            sent: Mutex::default(),
+        });
+        let (state_tx, state) = watch::channel(LaneState::Opening);
+        let metrics = Metrics::new().lane(&settings.provider);
+        let lane = Lane::new(settings, shared, clock, script.clone(), metrics, queue, state_tx);
+        let drain = CancellationToken::new();
+        let lane = tokio::spawn(lane.run(drain.clone(), Duration::from_secs(10)));
+        let mut bench = Self {
+            script,
+            facts: Vec::new(),
+            left: HashMap::new(),
+            flushed: 0,
+            closed: false,
+            inbox,
+            orders,
+            stops,
+            state,
+            drain,
+            lane,
+            session: 0,
+            next: 0,
+        };
+        bench.open(Vec::new());
+        bench
+    }
+
+    pub fn open(&mut self, history: Vec<Fact>) {
+        self.session += 1;
+        self.next = 0;
+        self.hear(Inbound::Opened { session: self.session });
+        self.hear(Inbound::History(history));
+    }
+
+    pub fn lose(&mut self) {
+        self.hear(Inbound::Lost { session: self.session });
+    }
+
+    pub fn hear(&self, inbound: Inbound) {
+        self.inbox.send(inbound).unwrap();
+    }
+
+    /// Delivers a body; gives its tag.
+    pub fn deliver(&mut self, body: &str) -> Tag {
+        self.deliver_as(body, false, Carried::default())
+    }
+
+    pub fn deliver_as(&mut self, body: &str, redelivered: bool, carried: Carried) -> Tag {
+        self.next += 1;
+        let tag = Tag { session: self.session, number: self.next };
+        self.hear(Inbound::Delivery(Delivery {
+            tag,
+            body: Bytes::copy_from_slice(body.as_bytes()),
+            carried,
+            message_id: None,
+            taken_at: None,
+            redelivered,
+            trace: TraceContext::default(),
+        }));
+        tag
+    }
+
+    /// Lets (held) time pass, and reads what the lane handed in.
+    pub async fn pass(&mut self, time: Duration) {
+        let end = tokio::time::Instant::now() + time;
+        loop {
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(Order::Settle(settlement)) => self.settle(settlement),
+                    Some(Order::Flush(done)) => {
+                        self.flushed += 1;
+                        let _ = done.send(());
+                    }
+                    None => return,
+                },
+                Some(stop) = self.stops.recv() => match stop {
+                    StopOrder::Stop => self.hear(Inbound::Stopped),
+                    StopOrder::Close(done) => {
+                        self.closed = true;
+                        let _ = done.send(());
+                    }
+                },
+                () = tokio::time::sleep_until(end) => return,
+            }
+        }
+    }
+
+    fn settle(&mut self, settlement: Settlement) {
+        self.facts.extend(settlement.fact);
+        let (tag, left) = match settlement.then {
+            Then::Keep => return,
+            Then::Acknowledge(tag) => (tag, Left::Acknowledged),
+            Then::Move(tag, moved) => (tag, Left::Moved(moved)),
+            Then::Bury(tag, burial) => (tag, Left::Buried(burial)),
+        };
+        assert!(self.left.insert(tag, left).is_none(), "{tag:?} settled twice");
+    }
+
+    pub fn sent(&self) -> Vec<String> {
+        self.script.sent.lock().unwrap().iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    pub fn sent_at(&self) -> Vec<otpd_core::Mono> {
+        self.script.sent.lock().unwrap().iter().map(|(_, at)| *at).collect()
+    }
+
+    pub fn kinds(&self) -> Vec<FactKind> {
+        self.facts.iter().map(|f| f.kind).collect()
+    }
+}
+
+/// A job's body; `more` is further fields, beginning with a comma.
+pub fn body(id: &str, to: &str, more: &str) -> String {
+    format!(r#"{{"id":"{id}","to":"{to}","code":"482910"{more}}}"#)
+}
