@@ -1,1 +1,55 @@
-//! Placeholder.
+//! The providers: what is sent to each, how its answers are read, and the one HTTP transport.
+//!
+//! A provider is one file (`verihubs.rs`, `msgai.rs`, ...) of two pure functions: a job becomes the
+//! body of a request, an answer becomes an [`otpd_core::Outcome`]. What they share is said once:
+//! `whatsapp` (Meta's template), `meta_codes` (Meta's error numbers, which three of them pass on),
+//! `generic` (HTTP statuses that nothing better is known about), `retry_after`, `scrub`.
+//!
+//! [`Adapter`] is those functions chosen by [`ProviderSettings`]; it neither waits nor reads a
+//! clock. [`Transport`] is the thin edge: it sends what the adapter built, knows whether the request
+//! left, bounds what it reads, and hands the answer back to the adapter.
+//!
+//! Invariants:
+//! - Reading an answer is total: no status, header or body can make it panic, or show a code, a
+//!   number or a credential in what it returns.
+//! - An HTTP status of 500 and above is never `ambiguous`: it is `transient`, possibly sent unless the
+//!   provider documents that nothing was.
+//! - One call of [`Transport::send`] puts at most one request for a message on the wire, because one
+//!   permit of the ceiling pays for one.
+
+mod adapter;
+mod advice;
+mod answer;
+mod betatel;
+mod body;
+mod echo;
+mod endpoint;
+mod failure;
+mod generic;
+mod kind;
+mod login;
+mod meta_cloud;
+mod meta_codes;
+mod meta_onprem;
+mod meta_usage;
+mod msgai;
+mod onemsg;
+mod onprem_codes;
+mod retry_after;
+mod scrub;
+mod secret;
+mod session;
+mod settings;
+mod transport;
+mod verihubs;
+mod whatsapp;
+
+pub use adapter::Adapter;
+pub use advice::{Advice, Keys, advice, keys};
+pub use answer::Answer;
+pub use endpoint::{Request, SetupError};
+pub use kind::Kind;
+pub use retry_after::LONGEST_WAIT;
+pub use secret::Secret;
+pub use settings::{DEFAULT_API_VERSION, DEFAULT_LANGUAGE, DEFAULT_TEXT, ProviderSettings};
+pub use transport::{Clock, HttpLimits, MAX_ANSWER, Transport};

@@ -1,0 +1,60 @@
+//! Betatel WhatsApp OTP: the one provider that takes a whole message instead of a template, and whose
+//! errors are statuses without documented bodies.
+
+use serde::Serialize;
+
+use otpd_core::code::MAX_LEN;
+use otpd_core::{Outcome, Reason, Scope, SendJob};
+
+use crate::answer::Reading;
+use crate::endpoint::{Endpoint, SetupError, json, url};
+use crate::generic::{Verdict, accepted, by_status};
+use crate::secret::Secret;
+
+const PLACEHOLDER: &str = "{code}";
+/// The longest message that Betatel takes, in characters.
+const MAX_TEXT: usize = 4096;
+
+pub(crate) struct Betatel {
+    text: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    to: &'a str,
+    text: &'a str,
+}
+
+impl Betatel {
+    pub(crate) fn new(
+        base_url: &str,
+        api_key: Secret,
+        account_id: Secret,
+        text: String,
+    ) -> Result<(Endpoint, Self), SetupError> {
+        let longest = text.replace(PLACEHOLDER, &"0".repeat(MAX_LEN)).chars().count();
+        if !text.contains(PLACEHOLDER) || longest > MAX_TEXT {
+            let problem = "must contain {code} and be at most 4096 characters with it filled in";
+            return Err(SetupError::Setting { key: "text", problem });
+        }
+        let endpoint = Endpoint::new(url(base_url, &["api", "v1", "connect-hub", "whatsapp", "otp"])?)
+            .with_secret("x-api-key", "api_key", api_key)?
+            .with_secret("x-account-id", "account_id", account_id)?;
+        Ok((endpoint, Self { text }))
+    }
+
+    pub(crate) fn body(&self, job: &SendJob) -> Result<bytes::Bytes, Reason> {
+        let text = self.text.replace(PLACEHOLDER, job.code.expose());
+        json(&Body { to: &job.to.expose_digits(), text: &text })
+    }
+}
+
+pub(crate) fn read(answer: &Reading<'_>) -> Verdict {
+    if !answer.is_success() {
+        return by_status(answer.status, answer.wait, Scope::Account).into();
+    }
+    match answer.text("/uuid").filter(|uuid| !uuid.is_empty()) {
+        Some(uuid) => accepted(Some(&uuid)).into(),
+        None => Outcome::Ambiguous { reason: Reason::MalformedResponse }.into(),
+    }
+}

@@ -1,0 +1,101 @@
+//! Whatever a provider answers: it is read, without a panic and without repeating a secret.
+#![allow(clippy::unwrap_used, reason = "tests, and what they call")]
+
+mod common;
+
+use http::{HeaderMap, HeaderValue};
+use otpd_core::{Class, SendJob};
+use otpd_providers::{Answer, Kind};
+use proptest::prelude::*;
+
+use common::{NOW, PHONE, SECRETS, adapter};
+
+/// Statuses worth hitting often, and all others.
+fn status() -> impl Strategy<Value = u16> {
+    prop_oneof![
+        prop::sample::select(vec![200, 201, 204, 307, 400, 401, 402, 403, 404, 409, 422, 429, 500, 502, 503]),
+        any::<u16>(),
+    ]
+}
+
+/// A body in which `{}` stands for a message.
+fn shape() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec![
+        "{}",
+        r#"{"message":{}}"#,
+        r#"{"sent":false,"message":{}}"#,
+        r#"{"sent":true,"id":{}}"#,
+        r#"{"result":false,"message":{}}"#,
+        r#"{"message":"OTP sent","otp":{},"msisdn":{}}"#,
+        r#"{"error":{}}"#,
+        r#"{"error":{"message":{},"code":131026,"error_data":{"details":{}}}}"#,
+        r#"{"errors":[{"code":1008,"title":"x","details":{}}]}"#,
+        r#"{"messages":[{"id":{},"message_status":{}}]}"#,
+        r#"{"description":{},"message":7}"#,
+    ])
+}
+
+fn headers(retry_after: &str, usage: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("retry-after", retry_after), ("x-business-use-case-usage", usage)] {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+fn job(code: &str) -> SendJob {
+    let body = format!(r#"{{"id":"j","to":"+{PHONE}","code":"{code}"}}"#);
+    SendJob::parse(body.as_bytes(), NOW).unwrap()
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read(
+        status in status(),
+        retry_after in ".{0,30}",
+        usage in ".{0,60}",
+        body in prop::collection::vec(any::<u8>(), 0..300),
+        truncated in any::<bool>(),
+    ) {
+        for kind in Kind::ALL {
+            let answer = Answer { status, headers: headers(&retry_after, &usage), body: body.clone().into(), truncated };
+            let answered = adapter(kind, "https://a").classify(&job("482910"), &answer, NOW);
+            prop_assert_eq!(answered.http_status, Some(status));
+            prop_assert!(status < 500 || answered.outcome.class() != Class::Ambiguous);
+            prop_assert!(answered.outcome.class() != Class::Accepted, "random bytes are no success");
+        }
+    }
+
+    #[test]
+    fn nothing_secret_comes_back(
+        status in status(),
+        shape in shape(),
+        code in "[0-9]{4,15}|[A-Za-z0-9]{4,15}|[a-z]{4,6}",
+        before in ".{0,30}",
+        after in ".{0,30}",
+        quoted in any::<bool>(),
+        truncated in any::<bool>(),
+    ) {
+        let job = job(&code);
+        let said = format!("{before}{code}{after} {PHONE} +{PHONE}{code} {} {}{after}", SECRETS[0], SECRETS[1]);
+        let said = if quoted { serde_json::to_string(&said).unwrap() } else { said };
+        let body = shape.replace("{}", &said);
+        for kind in Kind::ALL {
+            let answer = Answer { status, headers: HeaderMap::new(), body: body.clone().into(), truncated };
+            let answered = adapter(kind, "https://a").classify(&job, &answer, NOW);
+            let detail = answered.detail.as_deref().unwrap_or_default().to_lowercase();
+            prop_assert!(detail.chars().count() <= otpd_core::text::MAX_DETAIL);
+            prop_assert!(!detail.contains(&code.to_lowercase()), "the code {code} in {detail:?}");
+            prop_assert!(!detail.contains(PHONE), "the number in {detail:?}");
+            // Every kind has the first credential; two have the second as well.
+            prop_assert!(!detail.contains(&SECRETS[0].to_lowercase()), "a credential in {detail:?}");
+            if matches!(kind, Kind::Verihubs | Kind::Betatel) {
+                prop_assert!(!detail.contains(&SECRETS[1].to_lowercase()), "a credential in {detail:?}");
+            }
+            let shown = format!("{answer:?}");
+            prop_assert!(!shown.contains(&format!(" {code} ")) && shown.len() < 40, "{shown}");
+        }
+    }
+}
