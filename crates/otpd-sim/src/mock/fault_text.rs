@@ -1,0 +1,222 @@
+//! The text form of faults, for the command line and for `POST /control`:
+//!
+//! ```text
+//! KIND:FAULT[(WAIT)][+sent]=WHEN,…        verihubs:429(2s)=5%,500+sent=1%,blocked=to:*007,502=first:2
+//! ```
+//!
+//! `FAULT` is `429`, `500`, `502`, `503`, `504`, `reset`, `stall`, `garbage`, `slow_headers`, or the name
+//! or code of a refusal that the kind documents (`bad_recipient`, `131026`). `(WAIT)` adds `Retry-After`
+//! to a 429 or 5xx. `+sent` sends the message all the same; `garbage` and `slow_headers` always do.
+//! `WHEN` is a share (`5%`), `first:N` (the first N requests for each phone) or `to:PATTERN` (digits,
+//! with `*` at either end).
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::fault::{Digits, Effect, Fares, Fault, FaultPlan, Rule, ServerError, When};
+use super::kind::Kind;
+
+/// A text that is not a fault plan: which part, and what would fit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("fault `{part}`: {problem}")]
+pub struct InvalidFault {
+    part: String,
+    problem: String,
+}
+
+impl FaultPlan {
+    /// Reads the part after `KIND:`; an empty text is no faults.
+    ///
+    /// # Errors
+    /// [`InvalidFault`] names the part that does not fit.
+    pub fn parse(kind: Kind, text: &str) -> Result<Self, InvalidFault> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let rules: Vec<Rule> = parts
+            .map(|part| rule(kind, part).map_err(|problem| InvalidFault { part: part.to_owned(), problem }))
+            .collect::<Result<_, _>>()?;
+        let shares = rules.iter().map(|rule| match rule.when {
+            When::Share(share) => share,
+            When::First(_) | When::To(_) => 0.0,
+        });
+        // A little room for the rounding of sums such as 33.3 + 33.3 + 33.4.
+        if shares.sum::<f64>() > 1.000_001 {
+            let problem = "the shares are more than 100 % together".into();
+            return Err(InvalidFault { part: text.trim().to_owned(), problem });
+        }
+        Ok(Self { kind, text: text.trim().into(), rules })
+    }
+}
+
+impl FromStr for FaultPlan {
+    type Err = InvalidFault;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFault> {
+        let invalid = |problem: String| InvalidFault { part: text.trim().to_owned(), problem };
+        let (kind, rules) =
+            text.split_once(':').ok_or_else(|| invalid("must be KIND:FAULT=WHEN,…".into()))?;
+        Self::parse(kind.trim().parse().map_err(|e| invalid(format!("{e}")))?, rules)
+    }
+}
+
+/// The part after `KIND:`, as it was written.
+impl fmt::Display for FaultPlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn rule(kind: Kind, part: &str) -> Result<Rule, String> {
+    let (fault, when) = part.split_once('=').ok_or("must be FAULT=WHEN")?;
+    Ok(Rule { fault: self::fault(kind, fault.trim())?, when: self::when(when.trim())? })
+}
+
+fn fault(kind: Kind, text: &str) -> Result<Fault, String> {
+    let (rest, message) = match text.strip_suffix("+sent") {
+        Some(rest) => (rest, Fares::Sent),
+        None => (text, Fares::NotSent),
+    };
+    let (name, retry_after) = match rest.strip_suffix(')').and_then(|rest| rest.split_once('(')) {
+        Some((name, wait)) => {
+            let wait = humantime::parse_duration(wait);
+            (name, Some(wait.map_err(|_| "the wait in brackets must be a time such as 2s")?))
+        }
+        None => (rest, None),
+    };
+    let effect = match name {
+        "429" => Effect::TooMany { retry_after },
+        "500" => Effect::Failed { error: ServerError::Internal, retry_after },
+        "502" => Effect::Failed { error: ServerError::BadGateway, retry_after },
+        "503" => Effect::Failed { error: ServerError::Unavailable, retry_after },
+        "504" => Effect::Failed { error: ServerError::GatewayTimeout, retry_after },
+        "reset" => Effect::Reset,
+        "stall" => Effect::Stall,
+        "garbage" => Effect::Garbage,
+        "slow_headers" => Effect::Slow,
+        refusal => documented(kind, refusal)?,
+    };
+    match effect {
+        Effect::TooMany { .. } if message == Fares::Sent => Err("a 429 never sends the message".into()),
+        Effect::TooMany { .. } | Effect::Failed { .. } => Ok(Fault { effect, message }),
+        Effect::Refused(_) | Effect::Reset | Effect::Stall | Effect::Garbage | Effect::Slow
+            if retry_after.is_some() =>
+        {
+            Err("only a 429 or 5xx can name a wait".into())
+        }
+        Effect::Refused(_) | Effect::Reset | Effect::Stall => Ok(Fault { effect, message }),
+        Effect::Garbage | Effect::Slow => Ok(Fault { effect, message: Fares::Sent }),
+    }
+}
+
+fn documented(kind: Kind, name: &str) -> Result<Effect, String> {
+    let known = kind.contract().documented();
+    let code = name.parse::<i64>().ok().filter(|code| *code != 0);
+    let found = known
+        .iter()
+        .find(|d| !d.name.is_empty() && d.name == name)
+        .or_else(|| known.iter().find(|d| code == Some(d.code)));
+    found.map(Effect::Refused).ok_or_else(|| {
+        let mut names: Vec<String> = known
+            .iter()
+            .map(|d| if d.name.is_empty() { d.code.to_string() } else { d.name.to_owned() })
+            .filter(|name| name != "0")
+            .collect();
+        names.sort_unstable();
+        names.dedup();
+        let names = names.join(", ");
+        format!(
+            "{kind} has no such fault; there are 429, 500, 502, 503, 504, reset, stall, garbage, slow_headers, {names}"
+        )
+    })
+}
+
+fn when(text: &str) -> Result<When, String> {
+    if let Some(share) = text.strip_suffix('%') {
+        let percent: f64 = share.trim().parse().map_err(|_| "the share must be a number such as 5%")?;
+        return if (0.0..=100.0).contains(&percent) {
+            Ok(When::Share(percent / 100.0))
+        } else {
+            Err("the share must be 0% to 100%".into())
+        };
+    }
+    if let Some(count) = text.strip_prefix("first:") {
+        return count.parse().map(When::First).map_err(|_| "first: needs a count such as first:2".into());
+    }
+    if let Some(pattern) = text.strip_prefix("to:") {
+        let (open_start, part) = pattern.strip_prefix('*').map_or((false, pattern), |rest| (true, rest));
+        let (open_end, part) = part.strip_suffix('*').map_or((false, part), |rest| (true, rest));
+        let digits = part.bytes().all(|b| b.is_ascii_digit());
+        return if digits && !pattern.is_empty() {
+            Ok(When::To(Digits { part: part.into(), open_start, open_end }))
+        } else {
+            Err("to: needs digits, with * at either end, such as to:*007".into())
+        };
+    }
+    Err("must be a share (5%), first:N or to:PATTERN".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_it_documents() {
+        let plan: FaultPlan =
+            "verihubs:429(2s)=5%, 500+sent=1%, blocked=to:*007, 502=first:2, garbage=0.5%".parse().unwrap();
+        assert_eq!(plan.kind(), Kind::Verihubs);
+        assert_eq!(plan.rules.len(), 5);
+        assert_eq!(plan.rules[0].when, When::Share(0.05));
+        assert_eq!(plan.rules[1].fault.message, Fares::Sent);
+        assert_eq!(plan.rules[4].fault, Fault { effect: Effect::Garbage, message: Fares::Sent });
+        assert!(FaultPlan::parse(Kind::Msgai, "").unwrap().rules.is_empty());
+        assert_eq!(FaultPlan::parse(Kind::Msgai, &plan_text()).unwrap().to_string(), plan_text());
+    }
+
+    fn plan_text() -> String {
+        "429=5%,not_on_whatsapp=1%".to_owned()
+    }
+
+    #[test]
+    fn every_documented_refusal_can_be_asked_for() {
+        for kind in Kind::ALL {
+            for refusal in kind.contract().documented() {
+                if !refusal.name.is_empty() {
+                    let plan = FaultPlan::parse(kind, &format!("{}=1%", refusal.name)).unwrap();
+                    assert_eq!(plan.rules[0].fault.effect, Effect::Refused(refusal), "{kind}");
+                }
+                if refusal.code != 0 {
+                    FaultPlan::parse(kind, &format!("{}=1%", refusal.code)).unwrap();
+                }
+                assert!(http::StatusCode::from_u16(refusal.status).is_ok());
+            }
+            let names = kind.contract().documented().iter().map(|d| d.name).filter(|n| !n.is_empty());
+            let mut unique: Vec<&str> = names.clone().collect();
+            unique.sort_unstable();
+            unique.dedup();
+            assert_eq!(unique.len(), names.count(), "{kind} names two refusals alike");
+        }
+    }
+
+    #[test]
+    fn says_which_part_is_wrong() {
+        for (text, says) in [
+            ("429=5%", "must be KIND:FAULT=WHEN"),
+            ("twilio:429=5%", "no such kind"),
+            ("verihubs:429", "must be FAULT=WHEN"),
+            ("verihubs:500=1%,teapot=5%", "fault `teapot=5%`: verihubs has no such fault; there are 429"),
+            ("verihubs:429=5", "must be a share"),
+            ("verihubs:429=five%", "a number such as 5%"),
+            ("verihubs:429=NaN%", "0% to 100%"),
+            ("verihubs:429=101%", "0% to 100%"),
+            ("verihubs:429=60%,500=50%", "more than 100 % together"),
+            ("verihubs:429(soon)=5%", "a time such as 2s"),
+            ("verihubs:reset(2s)=5%", "only a 429 or 5xx"),
+            ("verihubs:429+sent=5%", "never sends"),
+            ("verihubs:500=first:x", "first:2"),
+            ("verihubs:500=to:+62*", "to:*007"),
+            ("verihubs:500=to:", "to:*007"),
+        ] {
+            let error = text.parse::<FaultPlan>().unwrap_err().to_string();
+            assert!(error.contains(says), "{text}: {error}");
+        }
+    }
+}

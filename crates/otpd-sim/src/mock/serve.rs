@@ -1,0 +1,234 @@
+//! One request, from its arrival to its answer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::response::Response;
+use http::request::Parts;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::account::{Account, Ending, Fate};
+use super::contract::{Call, Wrong};
+use super::control::Control;
+use super::endpoint::{Endpoint, Own};
+use super::fault::{Effect, Fault};
+use super::kind::Kind;
+use super::kinds::betatel::{Question, Record, number_in};
+use super::kinds::meta_onprem::Login;
+use super::outbox::Sent;
+use super::reply::Reply;
+use super::wire::Line;
+use super::world::World;
+
+/// The largest body that is read.
+const MAX_BODY: usize = 64 * 1024;
+/// The wait that a 429 without a limit of its own names where its form needs one.
+const A_MINUTE: Duration = Duration::from_secs(60);
+
+pub(crate) async fn handle(
+    State(world): State<Arc<World>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    request: Request,
+) -> Response {
+    let at = world.now();
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, MAX_BODY).await else {
+        return Reply::text(413, "the body is too large").into_response();
+    };
+    let call = |sender| Call { sender, query: parts.uri.query(), headers: &parts.headers, body: &body };
+    let reply = match Endpoint::of(&parts.method, parts.uri.path()) {
+        Endpoint::Send { kind, sender } => {
+            return send(&world, &line, kind, &call(sender), at).await;
+        }
+        Endpoint::Login => match Login::read(&parts.headers) {
+            Ok(login) => world.login(&login, at),
+            Err(refusal) => refusal,
+        },
+        Endpoint::Record { uuid } => record(&world, &call(""), uuid, at),
+        Endpoint::Records => records(&world, &call(""), at),
+        Endpoint::Missed { kind, wrong } => {
+            world.strays.fetch_add(1, Ordering::Relaxed);
+            missed(kind, wrong)
+        }
+        Endpoint::Own(own) => answer_own(&world, own, &parts, &body),
+        Endpoint::Nothing => {
+            world.strays.fetch_add(1, Ordering::Relaxed);
+            Reply::json(404, &json!({ "error": "no provider has this path" }))
+        }
+    };
+    reply.into_response()
+}
+
+fn missed(kind: Kind, wrong: Wrong) -> Reply {
+    let reply = kind.contract().no_such_endpoint(wrong);
+    if reply.status == 405 { reply.header("allow", "POST") } else { reply }
+}
+
+/// A request to send: booked and decided at once, answered after the provider's latency. A client that
+/// goes away meanwhile changes nothing, as with a real provider.
+async fn send(world: &World, line: &Line, kind: Kind, call: &Call<'_>, at: u64) -> Response {
+    let contract = kind.contract();
+    let sender = world.sender(kind, call, at);
+    let account = &sender.account;
+    let message = contract.message(call);
+    let (fate, latency) = account.book(at, sender.proof, message.as_ref().ok());
+    let sent = |number| match &message {
+        Ok(message) => contract.accepted(message, &world.message_id(account, number)),
+        Err(refusal) => refusal.clone(),
+    };
+    let (reply, wish) = match fate {
+        Fate::Unauthorised => (sender.refusal.unwrap_or_else(|| contract.unauthorised(call)), Wish::Usual),
+        Fate::TooMany(full) => (contract.too_many(Some(full.limit), full.wait), Wish::Usual),
+        Fate::Invalid => (message.err().unwrap_or_else(|| Reply::empty(400)), Wish::Usual),
+        Fate::OutOfBalance => (contract.out_of_balance(), Wish::Usual),
+        Fate::Sent(number) => (sent(number), Wish::Usual),
+        Fate::Fault(fault, number) => faulty(kind, fault, || number.map(sent)),
+    };
+    account.ended(match wish {
+        Wish::Usual | Wish::Trickle => Ending::Answered(reply.status),
+        Wish::Reset => Ending::Reset,
+        Wish::Stall => Ending::Stalled,
+    });
+    if !latency.is_zero() {
+        pause(world, latency).await;
+    }
+    match wish {
+        Wish::Usual => {}
+        Wish::Trickle => line.trickle(),
+        Wish::Reset => line.reset(),
+        Wish::Stall => {
+            world.ending.cancelled().await;
+            line.reset();
+        }
+    }
+    reply.into_response()
+}
+
+/// How an answer is to be written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Usual,
+    Trickle,
+    Reset,
+    Stall,
+}
+
+fn faulty(kind: Kind, fault: Fault, sent: impl FnOnce() -> Option<Reply>) -> (Reply, Wish) {
+    let contract = kind.contract();
+    match fault.effect {
+        Effect::TooMany { retry_after } => {
+            let reply = contract.too_many(None, retry_after.unwrap_or(A_MINUTE));
+            (reply.retry_after(retry_after), Wish::Usual)
+        }
+        Effect::Failed { error, retry_after } => {
+            (contract.failed(error).retry_after(retry_after), Wish::Usual)
+        }
+        Effect::Refused(refusal) => (contract.refused(refusal), Wish::Usual),
+        Effect::Garbage => (Reply::garbage(), Wish::Usual),
+        Effect::Slow => (sent().unwrap_or_else(Reply::garbage), Wish::Trickle),
+        Effect::Reset => (Reply::empty(500), Wish::Reset),
+        Effect::Stall => (Reply::empty(500), Wish::Stall),
+    }
+}
+
+/// Waits, but not for longer than the mock lives.
+async fn pause(world: &World, latency: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(latency) => {}
+        () = world.ending.cancelled() => {}
+    }
+}
+
+/// The account that asks about its messages; `Err` is the answer to one that proves none.
+fn asker(world: &World, call: &Call<'_>, at: u64) -> Result<Arc<Account>, Reply> {
+    let sender = world.sender(Kind::Betatel, call, at);
+    if sender.account.is_proven(sender.proof) {
+        sender.account.looked_up();
+        Ok(sender.account)
+    } else {
+        Err(Kind::Betatel.contract().unauthorised(call))
+    }
+}
+
+fn record(world: &World, call: &Call<'_>, uuid: &str, at: u64) -> Reply {
+    let account = match asker(world, call, at) {
+        Ok(account) => account,
+        Err(refusal) => return refusal,
+    };
+    let number = number_in(uuid).filter(|number| world.message_id(&account, *number) == uuid);
+    account.messages(|sent| {
+        let index = number.and_then(|number| sent.binary_search_by_key(&number, |sent| sent.number).ok());
+        match index.and_then(|index| sent.get(index)) {
+            Some(sent) => Reply::json(200, &as_record(world, &account, sent).to_json()),
+            None => Question::not_found(),
+        }
+    })
+}
+
+fn records(world: &World, call: &Call<'_>, at: u64) -> Reply {
+    let asked = asker(world, call, at).and_then(|account| Ok((account, Question::read(call)?)));
+    match asked {
+        Err(refusal) => refusal,
+        Ok((account, question)) => {
+            account.messages(|sent| question.answer(sent.iter().map(|sent| as_record(world, &account, sent))))
+        }
+    }
+}
+
+fn as_record<'a>(world: &World, account: &Account, sent: &'a Sent) -> Record<'a> {
+    Record {
+        uuid: world.message_id(account, sent.number),
+        to: sent.phone,
+        text: sent.text.as_deref().unwrap_or_default(),
+        at: world.wall(sent.at),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Which {
+    #[serde(default)]
+    kind: Option<Kind>,
+    #[serde(default)]
+    account: Option<String>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+fn answer_own(world: &World, own: Own, parts: &Parts, body: &Bytes) -> Reply {
+    let invalid = |text: String| Reply::json(400, &json!({ "error": text }));
+    let which = match Query::<Which>::try_from_uri(&parts.uri) {
+        Ok(Query(which)) => which,
+        Err(error) => return invalid(error.body_text()),
+    };
+    match own {
+        Own::Stats => Reply::json(200, &world.stats()),
+        Own::Messages => {
+            let limit = which.limit.unwrap_or(100);
+            Reply::json(200, &world.messages(which.kind, which.account.as_deref(), limit))
+        }
+        Own::Arrivals => {
+            let limit = which.limit.unwrap_or(usize::MAX);
+            let accounts = world.accounts(which.kind, which.account.as_deref());
+            let mut times: Vec<u64> = accounts.iter().flat_map(|account| account.arrivals(limit)).collect();
+            times.sort_unstable();
+            let skipped = times.len().saturating_sub(limit);
+            Reply::json(200, &times.get(skipped..).unwrap_or_default())
+        }
+        Own::Reset => {
+            world.reset_stats();
+            Reply::json(200, &json!({}))
+        }
+        Own::Control => match serde_json::from_slice::<Control>(body) {
+            Ok(control) => {
+                world.control(&control);
+                Reply::json(200, &json!({}))
+            }
+            Err(error) => invalid(error.to_string()),
+        },
+    }
+}

@@ -1,0 +1,288 @@
+//! Sliding windows, both ways round: [`Limits`] refuses what would be too many, [`Arrivals`] counts
+//! what came, refused or not.
+//!
+//! A window is half open: an arrival counts against the `width` that ends with it, and one exactly
+//! `width` later does not meet it any more. Both are exact logs, not buckets; a bucket lets nearly
+//! twice the limit through in some window, and the mock exists to catch exactly that.
+//!
+//! Times are nanoseconds on one monotonic clock. Invariant: recorded times never go back; a stamp
+//! taken earlier but recorded later (two connections racing for the lock, microseconds apart) is
+//! recorded at the time of its predecessor.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use otpd_core::Rate;
+use otpd_core::clock::nanos;
+
+/// The limits of one account: for each, when the last `count` requests were let through.
+#[derive(Debug, Default)]
+pub(crate) struct Limits(Vec<(Rate, VecDeque<u64>)>);
+
+/// A limit that is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Full {
+    /// Which one; of several, the one that stays full longest.
+    pub(crate) limit: Rate,
+    /// Until it has room.
+    pub(crate) wait: Duration,
+}
+
+impl Limits {
+    /// Replaces the limits; what was let through before still counts where the limit is the same.
+    pub(crate) fn set(&mut self, rates: &[Rate]) {
+        let old = std::mem::take(&mut self.0);
+        self.0 = rates
+            .iter()
+            .map(|rate| {
+                let log = old.iter().find(|(r, _)| r == rate).map(|(_, log)| log.clone());
+                (*rate, log.unwrap_or_default())
+            })
+            .collect();
+    }
+
+    /// The limits.
+    pub(crate) fn rates(&self) -> impl Iterator<Item = Rate> {
+        self.0.iter().map(|(rate, _)| *rate)
+    }
+
+    /// Lets a request through, or says which limit is full; then no limit is charged.
+    pub(crate) fn admit(&mut self, at: u64) -> Result<(), Full> {
+        let full = self.0.iter().filter_map(|(limit, log)| {
+            let oldest = log.front().filter(|_| log.len() >= limit.count as usize)?;
+            let wait = oldest.saturating_add(nanos(limit.per)).checked_sub(at).filter(|wait| *wait > 0)?;
+            Some(Full { limit: *limit, wait: Duration::from_nanos(wait) })
+        });
+        if let Some(full) = full.max_by_key(|full| full.wait) {
+            return Err(full);
+        }
+        for (limit, log) in &mut self.0 {
+            if log.len() >= limit.count as usize {
+                log.pop_front();
+            }
+            log.push_back(at);
+        }
+        Ok(())
+    }
+}
+
+/// When requests arrived, and the most that ever fell into one window of each watched width.
+#[derive(Debug)]
+pub(crate) struct Arrivals {
+    at: VecDeque<u64>,
+    /// How many have been forgotten from the front.
+    forgotten: u64,
+    kept: usize,
+    windows: Vec<Window>,
+}
+
+#[derive(Clone, Debug)]
+struct Window {
+    width: u64,
+    /// Number of the oldest arrival inside, counted from the first one ever.
+    oldest: u64,
+    most: u64,
+    /// False once an arrival was forgotten while still inside.
+    exact: bool,
+}
+
+/// The fullest window of one width.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fullest {
+    pub(crate) width: Duration,
+    pub(crate) most: u64,
+    /// False: more arrived inside one window than are kept, and `most` is a lower bound.
+    pub(crate) exact: bool,
+}
+
+impl Arrivals {
+    /// Watches windows of these widths, and remembers the last `kept` arrivals.
+    pub(crate) fn new(kept: usize, widths: impl IntoIterator<Item = Duration>) -> Self {
+        let mut arrivals = Self { at: VecDeque::new(), forgotten: 0, kept: kept.max(1), windows: Vec::new() };
+        for width in widths {
+            arrivals.watch(width);
+        }
+        arrivals
+    }
+
+    /// Watches one more width, over what is remembered and what will come.
+    pub(crate) fn watch(&mut self, width: Duration) {
+        let width = nanos(width).max(1);
+        if self.windows.iter().any(|w| w.width == width) {
+            return;
+        }
+        let mut window = Window { width, oldest: self.forgotten, most: 0, exact: self.forgotten == 0 };
+        for (number, at) in (self.forgotten..).zip(&self.at) {
+            window.take(*at, number, self.forgotten, &self.at);
+        }
+        self.windows.push(window);
+    }
+
+    /// Records an arrival; returns the time it was recorded at.
+    pub(crate) fn push(&mut self, at: u64) -> u64 {
+        let at = at.max(self.at.back().copied().unwrap_or(0));
+        if self.at.len() >= self.kept {
+            self.at.pop_front();
+            self.forgotten += 1;
+        }
+        let number = self.forgotten + self.at.len() as u64;
+        self.at.push_back(at);
+        for window in &mut self.windows {
+            window.take(at, number, self.forgotten, &self.at);
+        }
+        at
+    }
+
+    /// The fullest window of each watched width.
+    pub(crate) fn fullest(&self) -> impl Iterator<Item = Fullest> {
+        self.windows.iter().map(|w| Fullest {
+            width: Duration::from_nanos(w.width),
+            most: w.most,
+            exact: w.exact,
+        })
+    }
+
+    /// The remembered arrivals, oldest first, in nanoseconds.
+    pub(crate) fn times(&self) -> impl DoubleEndedIterator<Item = u64> + ExactSizeIterator {
+        self.at.iter().copied()
+    }
+}
+
+impl Window {
+    fn take(&mut self, at: u64, number: u64, forgotten: u64, log: &VecDeque<u64>) {
+        if self.oldest < forgotten {
+            // The forgotten one may have left the window by now; nobody can tell, so do not claim it.
+            self.oldest = forgotten;
+            self.exact = false;
+        }
+        // `None`: less than one width since the origin, so nothing can have left yet.
+        let left = at.checked_sub(self.width);
+        let has_left = |number: u64| {
+            let index = usize::try_from(number - forgotten).unwrap_or(usize::MAX);
+            left.zip(log.get(index)).is_some_and(|(left, t)| *t <= left)
+        };
+        while self.oldest < number && has_left(self.oldest) {
+            self.oldest += 1;
+        }
+        self.most = self.most.max(number + 1 - self.oldest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn rate(text: &str) -> Rate {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_last_of_n_makes_it_full_until_the_first_leaves() {
+        let mut limits = Limits::default();
+        limits.set(&[rate("2/s")]);
+        let s = 1_000_000_000;
+        assert_eq!(limits.admit(10), Ok(()));
+        assert_eq!(limits.admit(20), Ok(()));
+        let full = limits.admit(30).unwrap_err();
+        assert_eq!((full.limit, full.wait), (rate("2/s"), Duration::from_nanos(s - 20)));
+        assert!(limits.admit(9 + s).is_err(), "one nanosecond early");
+        assert_eq!(limits.admit(10 + s), Ok(()));
+    }
+
+    #[test]
+    fn a_refusal_charges_no_limit() {
+        let mut limits = Limits::default();
+        limits.set(&[rate("3/s"), rate("1/100ms")]);
+        let ms = 1_000_000;
+        for at in [0, 10, 20, 30] {
+            assert_eq!(limits.admit(at * ms).is_ok(), at == 0);
+        }
+        assert!(limits.admit(100 * ms).is_ok());
+        assert!(limits.admit(200 * ms).is_ok());
+        let full = limits.admit(250 * ms).unwrap_err();
+        assert_eq!(full.limit, rate("3/s"), "the one that stays full longest");
+    }
+
+    #[test]
+    fn unchanged_limits_keep_their_log() {
+        let mut limits = Limits::default();
+        limits.set(&[rate("1/s")]);
+        assert!(limits.admit(0).is_ok());
+        limits.set(&[rate("1/s"), rate("9/s")]);
+        assert!(limits.admit(1).is_err());
+        limits.set(&[]);
+        assert!(limits.admit(2).is_ok());
+    }
+
+    #[test]
+    fn too_little_memory_is_confessed() {
+        let mut arrivals = Arrivals::new(3, [Duration::from_nanos(10), Duration::from_nanos(100)]);
+        for at in [0, 20, 40, 60, 80] {
+            arrivals.push(at);
+        }
+        let fullest: Vec<_> = arrivals.fullest().collect();
+        assert_eq!((fullest[0].most, fullest[0].exact), (1, true));
+        assert_eq!((fullest[1].most, fullest[1].exact), (3, false));
+        assert_eq!(arrivals.times().collect::<Vec<_>>(), [40, 60, 80]);
+    }
+
+    fn most_by_hand(at: &[u64], width: u64) -> u64 {
+        let inside = |end: u64| at.iter().filter(|t| **t <= end && end - **t < width).count();
+        at.iter().map(|end| inside(*end)).max().unwrap_or(0) as u64
+    }
+
+    fn times() -> impl Strategy<Value = Vec<u64>> {
+        proptest::collection::vec(0u64..40, 0..80).prop_map(|steps| {
+            steps
+                .into_iter()
+                .scan(0, |now, step| {
+                    *now += step;
+                    Some(*now)
+                })
+                .collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_fullest_window_is_the_fullest(at in times(), width in 1u64..300, later in 0usize..80) {
+            let mut arrivals = Arrivals::new(1000, [Duration::from_nanos(width)]);
+            for (i, t) in at.iter().enumerate() {
+                if i == later {
+                    arrivals.watch(Duration::from_nanos(width + 1));
+                }
+                arrivals.push(*t);
+            }
+            arrivals.watch(Duration::from_nanos(width + 1));
+            let most: Vec<_> = arrivals.fullest().map(|f| (f.most, f.exact)).collect();
+            prop_assert_eq!(most, vec![(most_by_hand(&at, width), true), (most_by_hand(&at, width + 1), true)]);
+        }
+
+        #[test]
+        fn never_more_than_the_limit_and_never_less_than_fits(
+            at in times(), count in 1u32..8, per_ms in 1u64..4,
+        ) {
+            // Milliseconds, because a rate's window is at least one.
+            let limit = Rate::new(count, Duration::from_millis(per_ms)).unwrap();
+            let width = nanos(limit.per);
+            let mut limits = Limits::default();
+            limits.set(&[limit]);
+            let mut through: Vec<u64> = Vec::new();
+            for t in at.iter().map(|t| t * 50_000) {
+                let before = through.iter().filter(|b| t - **b < width).count();
+                let admitted = limits.admit(t);
+                prop_assert_eq!(admitted.is_ok(), before < count as usize);
+                match admitted {
+                    Ok(()) => through.push(t),
+                    Err(full) => {
+                        let then = t + nanos(full.wait);
+                        let left = through.iter().filter(|b| then - **b < width).count();
+                        prop_assert!(left < count as usize, "waiting {:?} was not enough", full.wait);
+                    }
+                }
+            }
+            prop_assert!(most_by_hand(&through, width) <= u64::from(count));
+        }
+    }
+}
