@@ -12,7 +12,8 @@ use otpd_providers::{Adapter, Clock, HttpLimits, ProviderSettings, Secret, Trans
 use otpd_sim::{Mock, MockConfig};
 
 fn secret() -> Secret {
-    Secret::new("bench-key".to_owned())
+    // Msgai knows its keys by their beginning; the others take any.
+    Secret::new("sk_live_bench".to_owned())
 }
 
 fn template() -> TemplateChoice {
