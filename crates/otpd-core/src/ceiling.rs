@@ -6,7 +6,9 @@
 //! taken, but its place in the window dates from the moment the request was written to the socket,
 //! so waiting for a connection cannot squeeze two requests together on the wire. What remains (the
 //! network, the provider's own scheduling) is covered by a margin of 0.5 % of the window, 5 ms at
-//! least, by which each place is kept longer.
+//! least, by which each place is kept longer; and where an answer comes later than answers usually do,
+//! or does not come, the request may have arrived late (a lost packet costs a second): its place then
+//! dates from the answer ([`crate::arrival`]).
 //!
 //! After idling, a whole ceiling (or `burst`) is available at once. Under backlog the bucket does
 //! not fill while the window is the one that denies, so a first burst is not repeated every window.
@@ -26,6 +28,7 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
+use crate::arrival::Answers;
 use crate::clock::{Mono, nanos};
 use crate::rate::Rate;
 
@@ -34,18 +37,27 @@ const NEVER_LEFT: u64 = u64::MAX;
 
 /// When one request left, written by whoever sends it and read by the ceiling.
 #[derive(Clone, Debug, Default)]
-pub struct Stamp(Arc<AtomicU64>);
+pub struct Stamp(Arc<Marks>);
+
+#[derive(Debug, Default)]
+struct Marks {
+    written: AtomicU64,
+    /// When the request arrived at the latest, once its attempt is over; `PENDING` before.
+    arrived: AtomicU64,
+    /// The request left before there was anything to judge its answer by.
+    unjudged: bool,
+}
 
 impl Stamp {
     /// The request is being written to the socket now. The first call counts.
     pub fn written(&self, at: Mono) {
         let at = at.0.clamp(1, NEVER_LEFT - 1);
-        let _ = self.0.compare_exchange(PENDING, at, Ordering::Release, Ordering::Relaxed);
+        let _ = self.0.written.compare_exchange(PENDING, at, Ordering::Release, Ordering::Relaxed);
     }
 
     /// The attempt is over; where it was not written it now never will be, and its place is free.
     pub fn over(&self) {
-        let _ = self.0.compare_exchange(PENDING, NEVER_LEFT, Ordering::Release, Ordering::Relaxed);
+        let _ = self.0.written.compare_exchange(PENDING, NEVER_LEFT, Ordering::Release, Ordering::Relaxed);
     }
 
     /// Whether the request was written, wholly or in part.
@@ -57,25 +69,36 @@ impl Stamp {
     /// When the request was written.
     #[must_use]
     pub fn written_at(&self) -> Option<Mono> {
-        match self.0.load(Ordering::Acquire) {
+        match self.0.written.load(Ordering::Acquire) {
             PENDING | NEVER_LEFT => None,
             at => Some(Mono(at)),
         }
     }
 
-    fn place(&self) -> Place {
-        match self.0.load(Ordering::Acquire) {
-            PENDING => Place::Pending,
-            NEVER_LEFT => Place::Free,
-            at => Place::Since(Mono(at)),
+    fn arrived(&self, at: Mono) {
+        self.0.arrived.store(at.0.clamp(1, NEVER_LEFT - 1), Ordering::Release);
+    }
+
+    /// When its place is free again, as far as is known at `now`.
+    fn place(&self, held_for: Duration, usual: Option<Duration>, now: Mono) -> Place {
+        match (self.0.written.load(Ordering::Acquire), self.0.arrived.load(Ordering::Acquire)) {
+            (PENDING, _) => Place::Unknown,
+            (NEVER_LEFT, _) => Place::FreeAt(Mono(0)),
+            (written, PENDING) => {
+                // Not answered yet: fine as long as answers usually take that long.
+                let free_at = Mono(written).plus(held_for);
+                let in_time = !self.0.unjudged && usual.is_some_and(|u| now.since(Mono(written)) <= u);
+                if in_time || now < free_at { Place::FreeAt(free_at) } else { Place::Unknown }
+            }
+            (_, arrived) => Place::FreeAt(Mono(arrived).plus(held_for)),
         }
     }
 }
 
 enum Place {
-    Pending,
-    Since(Mono),
-    Free,
+    /// Until its attempt says more.
+    Unknown,
+    FreeAt(Mono),
 }
 
 /// The answer to "not now": when to ask again.
@@ -91,13 +114,17 @@ pub enum ReadyAt {
 #[derive(Debug, Default)]
 pub struct Ceiling {
     limits: Vec<Limit>,
+    answers: Answers,
 }
 
 impl Ceiling {
     /// A ceiling of all `rates` at once (none: no ceiling), at most `burst` at one moment.
     #[must_use]
     pub fn new(rates: &[Rate], burst: Option<u32>, now: Mono) -> Self {
-        Self { limits: rates.iter().map(|rate| Limit::new(*rate, burst, now)).collect() }
+        Self {
+            limits: rates.iter().map(|rate| Limit::new(*rate, burst, now)).collect(),
+            answers: Answers::default(),
+        }
     }
 
     /// Whether there is any limit.
@@ -111,18 +138,27 @@ impl Ceiling {
     /// # Errors
     /// [`ReadyAt`] where a limit says no; then nothing is charged.
     pub fn take(&mut self, now: Mono) -> Result<Stamp, ReadyAt> {
+        let usual = self.answers.usual();
         let mut denied: Option<ReadyAt> = None;
         for limit in &mut self.limits {
-            denied = later(denied, limit.denies(now));
+            denied = later(denied, limit.denies(now, usual));
         }
         if let Some(ready_at) = denied {
             return Err(ready_at);
         }
-        let stamp = Stamp::default();
+        let stamp = Stamp(Arc::new(Marks { unjudged: usual.is_none(), ..Marks::default() }));
         for limit in &mut self.limits {
             limit.charge(stamp.clone());
         }
         Ok(stamp)
+    }
+
+    /// The attempt of `stamp` is over: an answer came (`answered`), or it ended without one.
+    pub fn ended(&mut self, stamp: &Stamp, answered: bool, now: Mono) {
+        stamp.over();
+        if let (Some(written), false) = (stamp.written_at(), self.limits.is_empty()) {
+            stamp.arrived(self.answers.arrival(written, now, answered, stamp.0.unjudged));
+        }
     }
 
     /// Counts a request that another owner started at `at`, so that a hand-over is part of the promise.
@@ -130,6 +166,7 @@ impl Ceiling {
         for limit in &mut self.limits {
             let stamp = Stamp::default();
             stamp.written(at);
+            stamp.arrived(at);
             limit.places.push_back(stamp);
         }
     }
@@ -144,7 +181,7 @@ impl Ceiling {
     /// The share of the fullest window that is in use, 0 to 1.
     #[must_use]
     pub fn used_ratio(&self, now: Mono) -> f64 {
-        self.limits.iter().map(|l| l.used_ratio(now)).fold(0.0, f64::max)
+        self.limits.iter().map(|l| l.used_ratio(now, self.answers.usual())).fold(0.0, f64::max)
     }
 
     /// The ceiling a second: the smallest of the limits; `None` when unlimited.
@@ -226,7 +263,7 @@ impl Limit {
     }
 
     /// The bucket first: only a token that the window does not let us use stops the bucket's clock.
-    fn denies(&mut self, now: Mono) -> Option<ReadyAt> {
+    fn denies(&mut self, now: Mono, usual: Option<Duration>) -> Option<ReadyAt> {
         self.turn_clock(now);
         if !self.prepaid {
             if let Err(not_until) = self.bucket.check() {
@@ -235,7 +272,7 @@ impl Limit {
             }
             self.prepaid = true;
         }
-        let ready_at = self.window_denies(now)?;
+        let ready_at = self.window_denies(now, usual)?;
         let until = match ready_at {
             ReadyAt::At(at) => Some(at),
             ReadyAt::WhenOneEnds => None,
@@ -253,16 +290,17 @@ impl Limit {
         self.clock.0.store(now.0.saturating_sub(nanos(self.stood_still)), Ordering::Relaxed);
     }
 
-    fn window_denies(&mut self, now: Mono) -> Option<ReadyAt> {
-        while self.places.front().is_some_and(|p| self.is_free(p, now)) {
+    fn window_denies(&mut self, now: Mono, usual: Option<Duration>) -> Option<ReadyAt> {
+        let held_for = self.held_for;
+        let free = |p: &Stamp| matches!(p.place(held_for, usual, now), Place::FreeAt(at) if at <= now);
+        while self.places.front().is_some_and(free) {
             self.places.pop_front();
         }
         if self.places.len() < self.capacity() {
             return None;
         }
         // The oldest is not free, but one after it may be: a request that could not leave holds the front.
-        let held_for = self.held_for;
-        self.places.retain(|p| !free(p, held_for, now));
+        self.places.retain(|p| !free(p));
         if self.places.len() < self.capacity() {
             return None;
         }
@@ -270,17 +308,13 @@ impl Limit {
         let mut ends: Vec<Mono> = self
             .places
             .iter()
-            .filter_map(|p| match p.place() {
-                Place::Since(at) => Some(at.plus(held_for)),
-                Place::Pending | Place::Free => None,
+            .filter_map(|p| match p.place(held_for, usual, now) {
+                Place::FreeAt(at) => Some(at),
+                Place::Unknown => None,
             })
             .collect();
         ends.sort_unstable();
         Some(ends.get(over).map_or(ReadyAt::WhenOneEnds, |at| ReadyAt::At(*at)))
-    }
-
-    fn is_free(&self, stamp: &Stamp, now: Mono) -> bool {
-        free(stamp, self.held_for, now)
     }
 
     fn charge(&mut self, stamp: Stamp) {
@@ -293,16 +327,9 @@ impl Limit {
         let _ = self.bucket.check_n(self.bucket_burst);
     }
 
-    fn used_ratio(&self, now: Mono) -> f64 {
-        let held = self.places.iter().filter(|p| !self.is_free(p, now)).count();
+    fn used_ratio(&self, now: Mono, usual: Option<Duration>) -> f64 {
+        let free = |p: &&Stamp| matches!(p.place(self.held_for, usual, now), Place::FreeAt(at) if at <= now);
+        let held = self.places.iter().filter(|p| !free(p)).count();
         f64::from(u32::try_from(held).unwrap_or(u32::MAX)) / f64::from(self.rate.count)
-    }
-}
-
-fn free(stamp: &Stamp, held_for: Duration, now: Mono) -> bool {
-    match stamp.place() {
-        Place::Pending => false,
-        Place::Free => true,
-        Place::Since(at) => at.plus(held_for) <= now,
     }
 }

@@ -8,6 +8,7 @@
 //! next request may start), [`fact`] (what the outside is told), [`recent`] (what is remembered).
 
 pub mod admission;
+pub mod arrival;
 pub mod ceiling;
 pub mod clock;
 pub mod code;

@@ -3,9 +3,10 @@
 
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use otpd_core::{Ceiling, Mono, Rate, ReadyAt};
+use otpd_core::{Ceiling, Mono, Rate, ReadyAt, Stamp};
 use proptest::prelude::*;
 
 const START: Mono = Mono(3_600_000_000_000);
@@ -33,39 +34,53 @@ fn most(arrivals: &[Mono], per: Duration) -> usize {
     most
 }
 
-/// A greedy caller for `length`: every wake is `late(i)` late, every request takes `delay(i)` to be
-/// written and `travel(i)` to arrive. Gives the arrivals.
-fn greedy(
-    ceiling: &mut Ceiling,
-    length: Duration,
-    late: impl Fn(usize) -> Duration,
-    delay: impl Fn(usize) -> Duration,
-    travel: impl Fn(usize) -> Duration,
-) -> Vec<Mono> {
+/// How things go on the way: how late a wake is, how long a request takes to be written, to arrive, and
+/// to be answered, each by the number of the request.
+struct Way {
+    late: fn(usize) -> Duration,
+    write: fn(usize) -> Duration,
+    travel: fn(usize) -> Duration,
+    answer: fn(usize) -> Duration,
+}
+
+const SMOOTH: Way = Way {
+    late: |_| Duration::ZERO,
+    write: |_| Duration::ZERO,
+    travel: |_| Duration::ZERO,
+    answer: |_| ms(20),
+};
+
+/// A greedy caller for `length`; gives the arrivals at the provider.
+fn greedy(ceiling: &mut Ceiling, length: Duration, way: &Way) -> Vec<Mono> {
     let mut now = START;
-    let mut arrivals = Vec::new();
-    let mut unwritten = std::collections::VecDeque::new();
+    let mut arrivals: Vec<Mono> = Vec::new();
+    // What happens by itself: requests are written, then answered.
+    let mut coming: BTreeMap<(Mono, usize, bool), Stamp> = BTreeMap::new();
     while now.since(START) < length {
-        while unwritten.front().is_some_and(|(at, _)| *at <= now) {
-            let (at, stamp): (Mono, otpd_core::Stamp) = unwritten.pop_front().unwrap();
-            stamp.written(at);
+        while let Some(next) = coming.first_entry().filter(|e| e.key().0 <= now) {
+            let ((at, i, answered), stamp) = next.remove_entry();
+            if answered {
+                ceiling.ended(&stamp, true, at);
+            } else {
+                stamp.written(at);
+                let arrived = at.plus((way.travel)(i));
+                arrivals.push(arrived);
+                coming.insert((arrived.plus((way.answer)(i)), i, true), stamp);
+            }
         }
-        let i = arrivals.len();
+        let i = arrivals.len() + coming.keys().filter(|(_, _, answered)| !answered).count();
+        let next =
+            coming.first_key_value().map(|((at, _, _), _)| (*at).max(now.plus(Duration::from_nanos(1))));
         match ceiling.take(now) {
             Ok(stamp) => {
-                let left = now.plus(delay(i));
-                arrivals.push(left.plus(travel(i)));
-                unwritten.push_back((left, stamp));
-                unwritten.make_contiguous().sort_by_key(|(at, _)| *at);
+                coming.insert((now.plus((way.write)(i)), i, false), stamp);
             }
             Err(ReadyAt::At(at)) => {
                 assert!(at > now, "asked to wait for the past");
-                let at = at.plus(late(i));
-                now = unwritten
-                    .front()
-                    .map_or(at, |(left, _)| at.min((*left).max(now.plus(Duration::from_nanos(1)))));
+                let at = at.plus((way.late)(i));
+                now = next.map_or(at, |n| n.min(at));
             }
-            Err(ReadyAt::WhenOneEnds) => now = unwritten.front().expect("someone is on the way").0,
+            Err(ReadyAt::WhenOneEnds) => now = next.expect("someone is on the way"),
         }
     }
     arrivals
@@ -77,9 +92,12 @@ fn fifty_a_second_is_used_and_never_passed() {
     let arrivals = greedy(
         &mut ceiling,
         Duration::from_secs(60),
-        |i| Duration::from_micros(i as u64 * 137 % 1500),
-        |_| Duration::from_micros(200),
-        |i| Duration::from_micros(i as u64 * 389 % 4900),
+        &Way {
+            late: |i| Duration::from_micros(i as u64 * 137 % 1500),
+            write: |_| Duration::from_micros(200),
+            travel: |i| Duration::from_micros(i as u64 * 389 % 4900),
+            answer: |i| ms(20 + i as u64 * 7 % 60),
+        },
     );
     assert!(most(&arrivals, Duration::from_secs(1)) <= 50);
     assert!(arrivals.len() >= 2970, "{} of 3000", arrivals.len());
@@ -88,13 +106,7 @@ fn fifty_a_second_is_used_and_never_passed() {
 #[test]
 fn a_first_burst_is_not_repeated_under_backlog() {
     let mut ceiling = Ceiling::new(&rates("50/s"), None, START);
-    let arrivals = greedy(
-        &mut ceiling,
-        Duration::from_secs(5),
-        |_| Duration::ZERO,
-        |_| Duration::ZERO,
-        |_| Duration::ZERO,
-    );
+    let arrivals = greedy(&mut ceiling, Duration::from_secs(5), &SMOOTH);
     let second: Vec<Mono> = arrivals.iter().copied().filter(|a| a.since(START) > ms(1200)).collect();
     assert!(most(&arrivals, ms(20)) == 50, "the first burst is there");
     assert!(most(&second, ms(100)) <= 6, "{}", most(&second, ms(100)));
@@ -103,14 +115,14 @@ fn a_first_burst_is_not_repeated_under_backlog() {
 #[test]
 fn a_minute_ceiling_after_idling_gives_its_burst_at_once() {
     let mut ceiling = Ceiling::new(&rates("100/min"), None, START);
-    let arrivals =
-        greedy(&mut ceiling, Duration::from_secs(240), |_| ms(1), |_| Duration::ZERO, |_| Duration::ZERO);
+    let arrivals = greedy(&mut ceiling, Duration::from_secs(240), &Way { late: |_| ms(1), ..SMOOTH });
     assert_eq!(most(&arrivals, ms(1)), 100);
     assert!(most(&arrivals, Duration::from_secs(60)) <= 100);
     assert!(arrivals.len() >= 396, "{}", arrivals.len());
     let idle = START.plus(Duration::from_secs(400));
     for _ in 0..100 {
-        ceiling.take(idle).unwrap().written(idle);
+        let stamp = ceiling.take(idle).unwrap();
+        stamp.written(idle);
     }
     assert!(matches!(ceiling.take(idle), Err(ReadyAt::At(_))));
 }
@@ -118,13 +130,7 @@ fn a_minute_ceiling_after_idling_gives_its_burst_at_once() {
 #[test]
 fn several_limits_hold_at_once() {
     let mut ceiling = Ceiling::new(&rates("50/s,600/min"), None, START);
-    let arrivals = greedy(
-        &mut ceiling,
-        Duration::from_secs(180),
-        |_| Duration::ZERO,
-        |_| Duration::ZERO,
-        |_| Duration::ZERO,
-    );
+    let arrivals = greedy(&mut ceiling, Duration::from_secs(180), &SMOOTH);
     assert!(most(&arrivals, Duration::from_secs(1)) <= 50);
     assert!(most(&arrivals, Duration::from_secs(60)) <= 600);
     assert!(arrivals.len() >= 1780, "{}", arrivals.len());
@@ -141,7 +147,9 @@ fn burst_bounds_what_idling_earns() {
 fn a_request_that_cannot_leave_holds_its_place_and_no_other() {
     let mut ceiling = Ceiling::new(&rates("2/s"), None, START);
     let stuck = ceiling.take(START).unwrap();
-    ceiling.take(START).unwrap().written(START);
+    let answered = ceiling.take(START).unwrap();
+    answered.written(START);
+    ceiling.ended(&answered, true, START);
     let next = START.plus(ms(600));
     assert_eq!(ceiling.take(next).err(), Some(ReadyAt::At(START.plus(ms(1005)))));
     let later = START.plus(ms(1600));
@@ -163,16 +171,46 @@ fn a_hand_over_counts_what_the_last_owner_started() {
     assert_eq!(ceiling.take(START.plus(ms(90))).err(), Some(ReadyAt::At(START.plus(ms(1005)))));
 }
 
+/// A number from 0 to `most`, scattered.
+fn noise(i: usize, most: u64) -> Duration {
+    Duration::from_micros((i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(17) % most)
+}
+
+#[test]
+fn a_second_lost_on_the_way_does_not_let_another_through() {
+    let mut ceiling = Ceiling::new(&rates("50/s"), None, START);
+    let lost = Way { travel: |i| if i % 97 < 5 { ms(1000) } else { Duration::ZERO }, ..SMOOTH };
+    let arrivals = greedy(&mut ceiling, Duration::from_secs(60), &lost);
+    assert!(most(&arrivals, Duration::from_secs(1)) <= 50, "{}", most(&arrivals, Duration::from_secs(1)));
+    let mut ceiling = Ceiling::new(&rates("50/s"), None, START);
+    let first = Way { travel: |i| if i < 50 { ms(1000) } else { Duration::ZERO }, ..SMOOTH };
+    let arrivals = greedy(&mut ceiling, Duration::from_secs(10), &first);
+    assert!(most(&arrivals, Duration::from_secs(1)) <= 50, "{}", most(&arrivals, Duration::from_secs(1)));
+}
+
+#[test]
+fn a_slow_provider_is_used_as_well() {
+    let mut ceiling = Ceiling::new(&rates("50/s"), None, START);
+    let slow = Way { answer: |i| ms(2000 + i as u64 * 13 % 900), ..SMOOTH };
+    let arrivals = greedy(&mut ceiling, Duration::from_secs(120), &slow);
+    assert!(arrivals.len() >= 5800, "{} of 6000", arrivals.len());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn never_above_at_the_provider(count in 1u32..80, per_ms in 200u64..5_000, burst in 1u32..100, seed in any::<u64>()) {
+    fn never_above_at_the_provider(count in 1u32..80, per_ms in 200u64..5_000, burst in 1u32..100) {
         let per = ms(per_ms);
         let rate = Rate::new(count, per).unwrap();
         let mut ceiling = Ceiling::new(&[rate], Some(burst), START);
-        let noise = move |i: usize, most: u64| Duration::from_micros((i as u64 ^ seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) % most);
-        let arrivals = greedy(&mut ceiling, per * 8, |i| noise(i, 2_000), |i| noise(i + 1, 40_000), |i| noise(i + 2, 5_000));
+        let rough = Way {
+            late: |i| noise(i, 2_000),
+            write: |i| noise(i + 1, 40_000),
+            travel: |i| noise(i + 2, 5_000),
+            answer: |i| noise(i + 3, 90_000),
+        };
+        let arrivals = greedy(&mut ceiling, per * 8, &rough);
         prop_assert!(most(&arrivals, per) <= count as usize);
     }
 
@@ -180,7 +218,8 @@ proptest! {
     fn backlog_uses_it(count in 5u32..200) {
         let rate = Rate::new(count, Duration::from_secs(1)).unwrap();
         let mut ceiling = Ceiling::new(&[rate], None, START);
-        let arrivals = greedy(&mut ceiling, Duration::from_secs(20), |_| Duration::from_micros(700), |_| Duration::from_micros(100), |_| Duration::ZERO);
+        let way = Way { late: |_| Duration::from_micros(700), write: |_| Duration::from_micros(100), ..SMOOTH };
+        let arrivals = greedy(&mut ceiling, Duration::from_secs(20), &way);
         let bound = f64::from(count) * 20.0;
         prop_assert!(arrivals.len() as f64 >= bound * 0.98, "{} of {}", arrivals.len(), bound);
     }

@@ -19,6 +19,9 @@ impl<E: Endpoint> Lane<E> {
             Inbound::Opened { session } => {
                 self.session = session;
                 self.room.clear();
+                if session > 1 {
+                    self.metrics.reconnects.inc();
+                }
                 if !self.draining {
                     self.state.send_replace(LaneState::Open);
                 }

@@ -59,7 +59,6 @@ impl<E: Endpoint> Lane<E> {
         let endpoint = self.endpoint.clone();
         self.in_flight.push(Box::pin(async move {
             let answered = endpoint.send(&held.job, held.expires_at, &stamp).await;
-            stamp.over();
             Ended { held, answered, stamp, permit_at }
         }));
     }
@@ -68,7 +67,9 @@ impl<E: Endpoint> Lane<E> {
     pub(crate) fn finish(&mut self, ended: Ended) {
         let Ended { mut held, answered, stamp, permit_at } = ended;
         let now = self.clock.wall();
-        let http = self.clock.mono().since(permit_at);
+        let ended_at = self.clock.mono();
+        let http = ended_at.since(permit_at);
+        self.ceiling.ended(&stamp, answered.http_status.is_some(), ended_at);
         self.metrics.request.observe(http.as_secs_f64());
         self.metrics.attempt(&answered);
         if let Some(tag) = self.flying.remove(&held.job.id) {

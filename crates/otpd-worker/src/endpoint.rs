@@ -12,3 +12,9 @@ pub trait Endpoint: Send + Sync + 'static {
     fn send(&self, job: &SendJob, expires_at: UnixMs, stamp: &Stamp)
     -> impl Future<Output = Answered> + Send;
 }
+
+impl Endpoint for otpd_providers::Transport {
+    async fn send(&self, job: &SendJob, expires_at: UnixMs, stamp: &Stamp) -> Answered {
+        Self::send(self, job, expires_at, stamp).await
+    }
+}

@@ -136,7 +136,7 @@ impl Metrics {
             reconnects: family!(
                 Counter::default(),
                 "broker_reconnects",
-                "Times the broker was found again after it was lost"
+                "Times a lane found the broker again after it was lost"
             ),
             registry: Mutex::new(registry),
         }
@@ -156,11 +156,6 @@ impl Metrics {
     /// Registers what another part of the process counts.
     pub fn extend(&self, register: impl FnOnce(&mut Registry)) {
         register(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
-    }
-
-    /// Counts a connection found again.
-    pub fn reconnected(&self) {
-        self.reconnects.inc();
     }
 
     /// The handles of one lane, looked up once.
@@ -186,6 +181,7 @@ impl Metrics {
             waiting: self.waiting.get_or_create_owned(&label),
             oldest: self.oldest.get_or_create_owned(&label),
             possible_duplicates: self.possible_duplicates.get_or_create_owned(&label),
+            reconnects: self.reconnects.clone(),
             provider: provider.clone(),
         }
     }
@@ -221,6 +217,8 @@ pub struct LaneMetrics {
     pub oldest: RatioGauge,
     /// Messages that may have arrived twice.
     pub possible_duplicates: Counter,
+    /// Sessions found again after one was lost.
+    pub reconnects: Counter,
 }
 
 impl LaneMetrics {

@@ -35,7 +35,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -89,6 +89,15 @@ impl MockConfig {
     }
 }
 
+/// A listener that takes a burst of connections: where its queue overflows the kernel drops them, and
+/// they come again a second later.
+fn listening(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(at)?;
+    socket.listen(4096)
+}
+
 /// A running mock. Dropped, it stops listening without waiting.
 pub struct Mock {
     addr: SocketAddr,
@@ -102,7 +111,7 @@ impl Mock {
     /// # Errors
     /// Where it cannot listen there.
     pub async fn start(config: MockConfig, listen: SocketAddr) -> io::Result<Self> {
-        let listener = TcpListener::bind(listen).await?;
+        let listener = listening(listen)?;
         let addr = listener.local_addr()?;
         let world = Arc::new(World::new(&config));
         let router = Router::new().fallback(serve::handle).with_state(world.clone());
