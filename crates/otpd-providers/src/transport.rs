@@ -69,7 +69,7 @@ pub struct HttpLimits {
 impl Default for HttpLimits {
     fn default() -> Self {
         let (connect_timeout, timeout) = (Duration::from_secs(3), Duration::from_secs(10));
-        Self { max_in_flight: 64, connect_timeout, timeout }
+        Self { max_in_flight: 256, connect_timeout, timeout }
     }
 }
 

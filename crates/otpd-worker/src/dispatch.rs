@@ -12,7 +12,8 @@
 //! an answer, something from the queue, one timer (the next permit, the next retry, the next expiry),
 //! or the order to drain.
 //!
-//! Invariants: a request starts only with a permit and a place among `max_in_flight`; a delivery is
+//! Invariants: a request starts only with a permit and a place among `max_in_flight`, which ends that
+//! are not confirmed yet take up too; a delivery is
 //! settled at most once a session; what ended is folded into `recent` before it is handed to the
 //! queue, so a delivery that comes back is recognised even while its fact is on its way.
 
@@ -139,6 +140,7 @@ impl<E: Endpoint> Lane<E> {
                     Some(inbound) => self.receive(inbound),
                     None => break,
                 },
+                () = self.settler.fewer(), if !self.room.is_empty() && !self.has_room() => {}
                 () = &mut sleep => {
                     if deadline.is_some_and(|d| Instant::now() >= d) {
                         tracing::warn!(provider = %self.settings.provider, unfinished = self.in_flight.len(),
@@ -197,6 +199,12 @@ impl<E: Endpoint> Lane<E> {
             wake = wake.min(self.clock.instant(self.clock.mono_of(at)));
         }
         wake
+    }
+
+    /// Requests under way and ends that are not confirmed yet count together: that is what a crash
+    /// could repeat.
+    fn has_room(&self) -> bool {
+        self.in_flight.len() + self.settler.unconfirmed() < self.settings.max_in_flight
     }
 
     fn show(&self) {

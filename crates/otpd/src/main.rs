@@ -1,2 +1,61 @@
-//! Placeholder.
-fn main() {}
+//! The binary: parses the command line, starts the runtime, and says how it ended.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use mimalloc::MiMalloc;
+
+use otpd::cli::{Cli, Command, Common};
+use otpd::failure::Failure;
+use otpd::{commands, output, telemetry};
+
+/// Half the CPU time of glibc's allocator where threads hand memory to each other.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(Failure::HungUp) => ExitCode::SUCCESS,
+        Err(failure) => {
+            output::note(&failure.to_string());
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode, Failure> {
+    let sources = cli.common.sources();
+    if let Command::Config(command) = &cli.command {
+        return commands::config::run(command, &sources);
+    }
+    // One TLS implementation for the process; only a second call could fail.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Failed(format!("the runtime cannot start: {e}")))?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Config(_) => Ok(ExitCode::SUCCESS),
+            Command::Mock(args) => commands::mock::run(args).await,
+            Command::Send(args) => commands::send::run(args, &sources.load()?.config).await,
+            Command::Dead(command) => commands::dead::run(command, &sources.load()?.config).await,
+            Command::Topology(command) => commands::topology::run(command, &sources.load()?.config).await,
+            Command::Demo(args) => commands::demo::run(args).await.map(|()| ExitCode::SUCCESS),
+            Command::Worker => worker(&cli.common).await,
+        }
+    })
+}
+
+async fn worker(common: &Common) -> Result<ExitCode, Failure> {
+    let sources = common.sources();
+    let loaded = sources.load()?;
+    let filter = common.log_level.as_deref().unwrap_or(&loaded.config.telemetry.log_level);
+    telemetry::start(filter, loaded.config.telemetry.log_format).map_err(Failure::Usage)?;
+    for warning in &loaded.warnings.0 {
+        tracing::warn!("{warning}");
+    }
+    commands::worker::run(&loaded.config, &sources.environment).await.map(|()| ExitCode::SUCCESS)
+}

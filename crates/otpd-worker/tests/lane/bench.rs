@@ -199,7 +199,7 @@ impl Bench {
         loop {
             tokio::select! {
                 order = self.orders.recv() => match order {
-                    Some(Order::Settle(settlement)) => self.settle(settlement),
+                    Some(Order::Settle(settlement, _)) => self.settle(settlement),
                     Some(Order::Flush(done)) => {
                         self.flushed += 1;
                         let _ = done.send(());

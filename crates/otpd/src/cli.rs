@@ -1,0 +1,325 @@
+//! The command line: what can be asked, and the help that says so. Parsing is clap's; what a value
+//! must be is said by the types it is parsed into. Wrong use exits with 2.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use otpd_core::{JobId, ProviderName, Reason, RouteName};
+
+use crate::config::{Environment, Sources};
+
+/// One-time passwords to phones: fast, once, within every provider's limits.
+///
+/// otpd takes send jobs from RabbitMQ (or an embedded queue), obeys each provider's rate ceiling, retries
+/// and fails over, and tells what became of every job. Start with `otpd demo`: it needs nothing.
+#[derive(Debug, Parser)]
+#[command(name = "otpd", version, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong use or wrong config.")]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten, next_help_heading = "Everywhere")]
+    pub common: Common,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What applies to every command.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Config file [default: ./otpd.toml where there is one, else the built-in defaults].
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Overrides one key of the config; may be repeated. Goes before OTPD__SECTION__KEY variables.
+    #[arg(long = "set", global = true, value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// What is logged: a level, or a filter such as `info,otpd_queue=debug` [default: telemetry.log_level].
+    #[arg(long, global = true, value_name = "FILTER", env = "OTPD_LOG")]
+    pub log_level: Option<String>,
+}
+
+impl Common {
+    /// Where this process's config comes from.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        Sources { file: self.config.clone(), environment: Environment::of_process(), sets: self.sets.clone() }
+    }
+}
+
+/// All commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Shows it all in under a minute: embedded queue, mock providers with real ceilings and faults.
+    Demo(DemoArgs),
+    /// Works: takes jobs from the queue and sends them, until SIGTERM.
+    Worker,
+    /// Runs mock providers of all kinds on one port, for load tests and demos, until Ctrl-C.
+    Mock(MockArgs),
+    /// Puts one job into the queue, and with --wait follows it to its end.
+    Send(SendArgs),
+    /// Lists, shows, replays and purges dead letters.
+    #[command(subcommand)]
+    Dead(DeadCommand),
+    /// Declares the broker's exchanges and queues, or compares them with the config.
+    #[command(subcommand)]
+    Topology(TopologyCommand),
+    /// Checks and shows the config.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `--json`, on every command that prints a table.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Json {
+    /// Prints JSON instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Of `otpd demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// How many jobs.
+    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub jobs: u32,
+    /// The seed of all that is left to chance.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The form of the output.
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// Of `otpd mock`.
+#[derive(Debug, Args)]
+pub struct MockArgs {
+    /// Where it listens; port 0 takes a free one.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:8090")]
+    pub listen: SocketAddr,
+    /// Ceiling of a kind; a further one for the same kind holds as well.
+    #[arg(long = "ceiling", value_name = "KIND=COUNT/TIME")]
+    pub ceilings: Vec<String>,
+    /// How long a kind takes to answer: 50ms, 20ms..80ms, or p50=80ms,p99=400ms.
+    #[arg(long = "latency", value_name = "KIND=TIME")]
+    pub latencies: Vec<String>,
+    /// What goes wrong, such as `verihubs:429=5%,500=5%,reset=1%`.
+    #[arg(long = "fault", value_name = "KIND:FAULT=WHEN,...")]
+    pub faults: Vec<String>,
+    /// The seed of all that is left to chance.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The form of the output.
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// Of `otpd send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// Route, or provider.
+    #[arg(long, value_name = "NAME", value_parser = route)]
+    pub route: RouteName,
+    /// Recipient: E.164, such as +628123456890.
+    #[arg(long, value_name = "PHONE")]
+    pub to: String,
+    /// The code, 4 to 15 of 0-9 A-Z a-z. `-` reads it from standard input: a code on the command line
+    /// can be seen by every process of this machine.
+    #[arg(long, value_name = "CODE")]
+    pub code: String,
+    /// What the code is for [default: default].
+    #[arg(long, value_name = "TEXT")]
+    pub purpose: Option<String>,
+    /// How long the code is valid [default: the route's ttl].
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub ttl: Option<Duration>,
+    /// The job's id, its idempotency key [default: a new one].
+    #[arg(long, value_name = "ID", value_parser = job)]
+    pub id: Option<JobId>,
+    /// Template, instead of the provider's default.
+    #[arg(long, value_name = "NAME")]
+    pub template: Option<String>,
+    /// Language of the template.
+    #[arg(long, value_name = "CODE")]
+    pub language: Option<String>,
+    /// Namespace of the template.
+    #[arg(long, value_name = "TEXT")]
+    pub namespace: Option<String>,
+    /// Echoed in every event; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub metadata: Vec<(String, String)>,
+    /// Follows the job, and prints what happens to it, until it is over.
+    #[arg(long)]
+    pub wait: bool,
+    /// How long to wait for that.
+    #[arg(long, value_name = "TIME", requires = "wait", default_value = "60s", value_parser = time)]
+    pub timeout: Duration,
+    /// The form of the output.
+    #[command(flatten)]
+    pub json: Json,
+}
+
+/// `otpd dead ...`
+#[derive(Debug, Subcommand)]
+pub enum DeadCommand {
+    /// Lists dead letters, oldest first. Never shows a code.
+    List {
+        /// Which ones.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// At most so many.
+        #[arg(long, value_name = "COUNT", default_value_t = 100)]
+        limit: usize,
+        /// The form of the output.
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Shows one job's dead letters in full, but for the code.
+    Show {
+        /// The job's id.
+        #[arg(value_name = "JOB", value_parser = job)]
+        job: JobId,
+        /// The form of the output.
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Publishes dead letters to their routes again. Refuses codes that are no longer valid.
+    Replay {
+        /// Which ones.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// At most so many [default: all].
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<usize>,
+        /// Says what would be done, and does nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// The form of the output.
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Removes dead letters for good.
+    Purge {
+        /// Which ones.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Says what would be done, and does nothing.
+        #[arg(long, required_unless_present = "yes")]
+        dry_run: bool,
+        /// Does it.
+        #[arg(long, conflicts_with = "dry_run")]
+        yes: bool,
+        /// The form of the output.
+        #[command(flatten)]
+        json: Json,
+    },
+}
+
+/// Which dead letters; without any of these, all.
+#[derive(Debug, Args)]
+pub struct FilterArgs {
+    /// Only this reason, such as template_missing.
+    #[arg(long, value_parser = reason)]
+    pub reason: Option<Reason>,
+    /// Only this provider.
+    #[arg(long, value_name = "NAME", value_parser = provider)]
+    pub provider: Option<ProviderName>,
+    /// Only those that died at least so long ago.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub older_than: Option<Duration>,
+    /// Only those that died at most so long ago.
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    pub younger_than: Option<Duration>,
+    /// Only this job.
+    #[arg(long, value_name = "ID", value_parser = job)]
+    pub job: Option<JobId>,
+}
+
+/// `otpd topology ...`
+#[derive(Debug, Subcommand)]
+pub enum TopologyCommand {
+    /// Declares what is missing. Where something is there but different, touches nothing and says what.
+    Apply,
+    /// Compares without touching anything; exits with 1 where something is missing or different.
+    Check {
+        /// The form of the output.
+        #[command(flatten)]
+        json: Json,
+    },
+}
+
+/// `otpd config ...`
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Checks everything, secrets included, with what is known about the providers. Errors exit with 2.
+    Check {
+        /// The form of the output.
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Prints the effective config as TOML, all defaults filled in, secrets masked.
+    Show {
+        /// The form of the output.
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Prints the JSON Schema of the config.
+    Schema {
+        /// Prints the JSON Schema of a job's body instead.
+        #[arg(long, conflicts_with = "asyncapi")]
+        job: bool,
+        /// Prints the AsyncAPI document of jobs and events instead.
+        #[arg(long)]
+        asyncapi: bool,
+    },
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "must be a time with its unit, such as 30s or 5m".to_owned())
+}
+
+fn job(text: &str) -> Result<JobId, String> {
+    JobId::parse(text).map_err(|rule| rule.to_string())
+}
+
+fn route(text: &str) -> Result<RouteName, String> {
+    RouteName::parse(text).map_err(|rule| rule.to_string())
+}
+
+fn provider(text: &str) -> Result<ProviderName, String> {
+    ProviderName::parse(text).map_err(|rule| rule.to_string())
+}
+
+fn reason(text: &str) -> Result<Reason, String> {
+    Reason::parse(text).ok_or_else(|| {
+        let all: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        format!("there is no such reason; there are {}", all.join(", "))
+    })
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE, such as user=u-17")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_agree_with_each_other() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn purge_needs_yes_or_dry_run() {
+        let parse = |args: &str| Cli::try_parse_from(args.split(' '));
+        assert!(parse("otpd dead purge").is_err());
+        assert!(parse("otpd dead purge --yes --dry-run").is_err());
+        assert!(parse("otpd dead purge --yes --reason expired").is_ok());
+        assert!(parse("otpd dead purge --dry-run --older-than 5m").is_ok());
+    }
+}

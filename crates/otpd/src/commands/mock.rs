@@ -1,0 +1,137 @@
+//! `otpd mock`: mock providers on one port until the process is asked to end, then what they counted.
+
+use std::process::ExitCode;
+
+use otpd_core::Rate;
+use otpd_sim::mock::AccountStats;
+use otpd_sim::{Control, FaultPlan, Kind, Latency, Mock, MockConfig, Stats};
+use serde_json::json;
+
+use crate::cli::MockArgs;
+use crate::failure::Failure;
+use crate::output::{self, or_dash};
+use crate::signals;
+
+/// Runs the command.
+///
+/// # Errors
+/// Where an argument is wrong or the address is taken.
+pub async fn run(args: MockArgs) -> Result<ExitCode, Failure> {
+    let setup = setup(&args)?;
+    let config = MockConfig { seed: args.seed, setup: setup.clone(), ..MockConfig::default() };
+    let listen = args.listen;
+    let mock = Mock::start(config, listen).await.map_err(|e| {
+        Failure::Failed(format!("cannot listen on {listen}: {e}; choose another address with --listen"))
+    })?;
+    announce(&mock.url(), &setup, args.json.json)?;
+    signals::asked_to_end().await;
+    report(&mock.stop().await, args.json.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One control a kind, in the order of the kinds.
+fn setup(args: &MockArgs) -> Result<Vec<Control>, Failure> {
+    let mut all = Kind::ALL.map(Control::of);
+    for text in &args.ceilings {
+        let (kind, rate) = of_kind("--ceiling", text, '=')?;
+        let rate: Rate = rate.parse().map_err(|e| wrong("--ceiling", text, e))?;
+        control(&mut all, kind, |control| control.ceilings.get_or_insert_default().push(rate));
+    }
+    for text in &args.latencies {
+        let (kind, latency) = of_kind("--latency", text, '=')?;
+        let latency: Latency = latency.parse().map_err(|e| wrong("--latency", text, e))?;
+        control(&mut all, kind, |control| control.latency = Some(latency));
+    }
+    for text in &args.faults {
+        let plan: FaultPlan = text.parse().map_err(|e| wrong("--fault", text, e))?;
+        if all.iter().any(|control| control.kind == plan.kind() && control.faults.is_some()) {
+            return Err(wrong(
+                "--fault",
+                text,
+                "this kind has faults already; write them into one, with commas",
+            ));
+        }
+        control(&mut all, plan.kind(), |control| control.faults = Some(plan.clone()));
+    }
+    Ok(all.into())
+}
+
+fn control(all: &mut [Control], kind: Kind, change: impl FnOnce(&mut Control)) {
+    if let Some(control) = all.iter_mut().find(|control| control.kind == kind) {
+        change(control);
+    }
+}
+
+fn of_kind<'a>(flag: &str, text: &'a str, sign: char) -> Result<(Kind, &'a str), Failure> {
+    let (kind, value) =
+        text.split_once(sign).ok_or_else(|| wrong(flag, text, format!("must be KIND{sign}VALUE")))?;
+    let kind = kind.trim().parse().map_err(|e| wrong(flag, text, e))?;
+    Ok((kind, value.trim()))
+}
+
+fn wrong(flag: &str, text: &str, problem: impl std::fmt::Display) -> Failure {
+    Failure::Usage(format!("{flag} {text:?}: {problem}"))
+}
+
+fn announce(url: &str, setup: &[Control], as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        let base_urls: serde_json::Map<String, serde_json::Value> =
+            setup.iter().map(|control| (control.kind.to_string(), url.into())).collect();
+        return Ok(output::json_line(&json!({ "listening": url, "base_url": base_urls }))?);
+    }
+    output::line(&format!("listening on {url} (counts: {url}/stats; Ctrl-C ends)\n"))?;
+    let rows = setup.iter().map(|control| {
+        let ceilings = control.ceilings.iter().flatten().map(ToString::to_string).collect::<Vec<_>>();
+        let faults = control.faults.as_ref().map(ToString::to_string);
+        [
+            control.kind.to_string(),
+            format!("base_url = \"{url}\""),
+            or_dash((!ceilings.is_empty()).then(|| ceilings.join(", "))),
+            or_dash(control.latency),
+            or_dash(faults),
+        ]
+    });
+    Ok(output::table(["kind", "write into its config", "ceiling", "latency", "faults"], rows)?)
+}
+
+fn report(stats: &Stats, as_json: bool) -> Result<(), Failure> {
+    if as_json {
+        return Ok(output::json_line(stats)?);
+    }
+    output::line("")?;
+    let columns = [
+        "kind",
+        "account",
+        "attempts",
+        "accepted",
+        "twice",
+        "429",
+        "4xx",
+        "5xx",
+        "reset",
+        "stalled",
+        "most in 1s",
+    ];
+    Ok(output::table(columns, stats.accounts.iter().map(row))?)
+}
+
+fn row(account: &AccountStats) -> [String; 11] {
+    let answers = |statuses: std::ops::Range<u16>| {
+        let all = account.answers.iter().filter(|&(status, _)| statuses.contains(status) && *status != 429);
+        all.map(|(_, count)| count).sum::<u64>().to_string()
+    };
+    let second = account.most_in(std::time::Duration::from_secs(1));
+    [
+        account.kind.to_string(),
+        account.account.clone(),
+        account.attempts.to_string(),
+        account.accepted.to_string(),
+        account.duplicates.to_string(),
+        account.answers.get(&429).copied().unwrap_or(0).to_string(),
+        answers(400..500),
+        answers(500..600),
+        account.resets.to_string(),
+        account.stalls.to_string(),
+        or_dash(second),
+    ]
+}

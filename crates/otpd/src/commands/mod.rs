@@ -1,0 +1,10 @@
+//! One file a command. A command reads its arguments and the config, asks the other crates, and prints
+//! through [`crate::output`]; it decides nothing about sending.
+
+pub mod config;
+pub mod dead;
+pub mod demo;
+pub mod mock;
+pub mod send;
+pub mod topology;
+pub mod worker;

@@ -1,0 +1,92 @@
+//! `otpd worker`: open the queue, run the lanes, answer on the admin port, drain on SIGTERM.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use otpd_queue::{Difference, Queue, QueueError};
+use otpd_worker::{Clock, Metrics, Worker, WorkerError};
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::{self, Shown};
+use crate::config::{Config, Environment};
+use crate::failure::Failure;
+use crate::{open, signals, wiring};
+
+/// The first and the longest wait for a broker that is away at the start.
+const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
+/// Runs until SIGTERM or SIGINT; a second one ends at once.
+///
+/// # Errors
+/// Where the config's secrets, the admin port, or the topology are not as they must be.
+pub async fn run(config: &Config, environment: &Environment) -> Result<(), Failure> {
+    if config.providers.is_empty() {
+        return Err(Failure::Usage(
+            "there is nothing to work on: the config names no [providers.<name>]".into(),
+        ));
+    }
+    let clock = Clock::system();
+    let lanes = wiring::lanes(config, environment, clock)?;
+    let queue = open::queue(config, open::source())?;
+    let metrics = Arc::new(Metrics::new());
+    let mut asked = std::pin::pin!(signals::asked_to_end());
+
+    let (opened, ended) = (Arc::new(OnceLock::new()), CancellationToken::new());
+    let shown = Shown { lanes: opened.clone(), metrics: metrics.clone() };
+    let at = admin::serve(config.admin_listen, shown, ended.clone()).await.map_err(|e| {
+        Failure::Failed(format!("admin.listen = \"{}\" cannot be used: {e}", config.admin_listen))
+    })?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), queue = %config.broker.address(), lanes = lanes.len(), admin = %at,
+        "otpd worker starts; /readyz, /healthz and /metrics are on the admin port");
+    tokio::select! {
+        ready = topology(&queue) => ready?,
+        _ = &mut asked => return Ok(()),
+    }
+    let shared = wiring::shared(config);
+    let mut worker =
+        Worker::start(&queue, lanes, &shared, clock, &metrics, config.shutdown_grace).map_err(failed)?;
+    let _ = opened.set(worker.states());
+
+    let fault = tokio::select! {
+        signal = &mut asked => { tracing::info!(signal, "asked to end"); None }
+        fault = worker.fault() => Some(fault),
+    };
+    tokio::select! {
+        () = async { worker.drain().await; queue.close().await } => tracing::info!("stopped; nothing is lost"),
+        _ = signals::asked_to_end() => tracing::warn!("asked twice; what is under way comes again to the next worker"),
+    }
+    ended.cancel();
+    fault.map_or(Ok(()), |fault| Err(failed(fault)))
+}
+
+fn failed(error: WorkerError) -> Failure {
+    Failure::Failed(error.to_string())
+}
+
+/// Waits for the broker, says so, and makes sure that everything is there. What is missing is made;
+/// what differs is left alone and named.
+async fn topology(queue: &Queue) -> Result<(), Failure> {
+    let mut wait = WAITS.0;
+    loop {
+        let missing = match queue.check_topology().await {
+            Ok(differences) if differences.is_empty() => return Ok(()),
+            Ok(differences) => differences,
+            Err(QueueError::Away { url, why }) => {
+                tracing::warn!(%url, why, again_in = ?wait, "the broker is away; waiting for it");
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(WAITS.1);
+                continue;
+            }
+            Err(other) => return Err(other.into()),
+        };
+        if missing.iter().any(|d| matches!(d, Difference::Different { .. })) {
+            return Err(QueueError::Topology(missing).into());
+        }
+        tracing::info!(missing = missing.len(), "making what is missing of the topology");
+        match queue.apply_topology().await {
+            Ok(()) => return Ok(()),
+            Err(QueueError::Away { .. }) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+}

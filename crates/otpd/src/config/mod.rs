@@ -1,0 +1,232 @@
+//! The configuration: read from a file, variables and flags, checked once, and from then on valid.
+//!
+//! The way of a config: [`layers`] (file, then `OTPD__...`, then `--set`) make one table with the
+//! place of every key; [`read`] makes the [`document`] of it, sections of typed values; [`build`]
+//! checks what the values are to each other, and the [`Config`] comes out, made of the core's own
+//! types. Nothing after that checks again. Every error is found, not only the first, and each says
+//! where (file and line, variable, flag), which key, and what to write.
+//!
+//! Invariants: no message and no output shows a secret; provider secrets are opened only by
+//! [`ProviderConfig::open`], for the commands that send.
+
+pub mod broker;
+mod build;
+mod check;
+pub mod document;
+pub mod issue;
+mod layers;
+pub mod path;
+pub mod provider;
+mod provider_check;
+pub mod provider_section;
+mod read;
+mod remedy;
+mod route;
+pub mod secret;
+mod show;
+pub mod value;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use otpd_core::{Rate, RetryPolicy, RouteTable};
+use otpd_queue::{LanePlan, Plan};
+
+pub use broker::Address;
+pub use document::{Document, LogFormat};
+pub use issue::{Issue, Issues, Severity};
+pub use provider::{CallbackSecrets, OpenProvider, ProviderConfig};
+pub use secret::Environment;
+
+/// The file that is read where none is named.
+pub const DEFAULT_FILE: &str = "otpd.toml";
+/// The largest config file, in bytes.
+pub const MAX_FILE: u64 = 1024 * 1024;
+/// How long facts are kept.
+const EVENTS_RETENTION: Duration = Duration::from_secs(86_400);
+
+/// A valid configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where jobs are queued.
+    pub broker: Broker,
+    /// When and how often a failed attempt is repeated.
+    pub retry: RetryPolicy,
+    /// All providers, in the order of their names.
+    pub providers: Vec<ProviderConfig>,
+    /// All routes, each provider's own included.
+    pub routes: RouteTable,
+    /// How many messages one recipient may get; empty: any number.
+    pub recipient_limits: Vec<Rate>,
+    /// How long requests in flight may take to end after SIGTERM, 1 s to 10 min.
+    pub shutdown_grace: Duration,
+    /// Dead letters.
+    pub dead: Dead,
+    /// Where probes and metrics are.
+    pub admin_listen: SocketAddr,
+    /// Where the gateway is.
+    pub gateway_listen: SocketAddr,
+    /// Logs.
+    pub telemetry: Telemetry,
+}
+
+/// Where jobs are queued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broker {
+    /// `None` where the config says nothing.
+    pub address: Option<Address>,
+    /// What all names begin with.
+    pub prefix: String,
+}
+
+impl Broker {
+    /// Where jobs are queued: RabbitMQ on this machine, unless the config says otherwise.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        self.address.clone().unwrap_or_default()
+    }
+}
+
+/// Dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dead {
+    /// How long they are kept, 1 s to 3650 days.
+    pub retention: Duration,
+    /// Whether they keep their code.
+    pub keep_code: bool,
+}
+
+/// Logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telemetry {
+    /// A level, or a filter of levels.
+    pub log_level: String,
+    /// Their form.
+    pub log_format: LogFormat,
+}
+
+/// Where a config comes from.
+#[derive(Clone, Default)]
+pub struct Sources {
+    /// The file; `None`: `./otpd.toml` where there is one.
+    pub file: Option<PathBuf>,
+    /// The process's variables: overrides, and secrets by name.
+    pub environment: Environment,
+    /// `PATH=VALUE`, in order.
+    pub sets: Vec<String>,
+}
+
+/// A config that was read and is valid.
+pub struct Loaded {
+    /// The config.
+    pub config: Config,
+    /// What works but is probably not meant.
+    pub warnings: Issues,
+    /// The config as it was written, with all defaults in it.
+    pub document: Document,
+}
+
+impl Sources {
+    /// Reads and checks.
+    ///
+    /// # Errors
+    /// All that is wrong, errors and warnings.
+    pub fn load(&self) -> Result<Loaded, Issues> {
+        match self.text()? {
+            Some((name, text)) => self.load_over(Some((&name, &text))),
+            None => self.load_over(None),
+        }
+    }
+
+    /// Reads and checks, with this name and text for a file.
+    ///
+    /// # Errors
+    /// As [`Sources::load`].
+    pub fn load_over(&self, file: Option<(&str, &str)>) -> Result<Loaded, Issues> {
+        let mut layers = layers::Layers::default();
+        if let Some((name, text)) = file {
+            layers.file(name, text);
+            if !layers.issues.is_empty() {
+                // What could be read of a file that is no TOML is not what was meant.
+                return Err(Issues(layers.issues).sorted());
+            }
+        }
+        layers.variables(&self.environment);
+        for set in &self.sets {
+            layers.set(set);
+        }
+        let (document, removed) = read::read(&mut layers);
+        let layers::Layers { table, origins, issues } = layers;
+        let mut check = check::Check { origins, removed, issues };
+        let config = build::build(&mut check, &document, &table, &self.environment);
+        let issues = Issues(check.issues).sorted();
+        if issues.has_errors() { Err(issues) } else { Ok(Loaded { config, warnings: issues, document }) }
+    }
+
+    /// The file's name and text, where there is a file.
+    fn text(&self) -> Result<Option<(String, String)>, Issues> {
+        let path = match &self.file {
+            Some(path) => path.as_path(),
+            None if Path::new(DEFAULT_FILE).exists() => Path::new(DEFAULT_FILE),
+            None => return Ok(None),
+        };
+        let name = path.display().to_string();
+        let unreadable = |problem: String| {
+            let place = issue::Place::File { file: name.clone(), line: 0 };
+            Issues(vec![Issue { severity: Severity::Error, place, path: path::KeyPath::default(), problem }])
+        };
+        let size = std::fs::metadata(path).map_err(|e| {
+            unreadable(format!("cannot be read ({}); name another file with --config", e.kind()))
+        })?;
+        if !size.is_file() || size.len() > MAX_FILE {
+            return Err(unreadable(
+                "is not a file of at most 1 MiB; name another file with --config".to_owned(),
+            ));
+        }
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            unreadable(format!("cannot be read ({}); it must be UTF-8, and readable by this user", e.kind()))
+        })?;
+        Ok(Some((name, text)))
+    }
+}
+
+impl Config {
+    /// What the queue must look like.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let lanes = self.providers.iter().map(|provider| LanePlan {
+            provider: provider.name.clone(),
+            single_owner: !provider.ceiling.is_empty(),
+            routes: self
+                .routes
+                .all()
+                .into_iter()
+                .filter(|route| route.providers.first() == Some(&provider.name))
+                .map(|route| route.name.clone())
+                .collect(),
+        });
+        Plan {
+            prefix: self.broker.prefix.clone(),
+            lanes: lanes.collect(),
+            dead_retention: self.dead.retention,
+            events_retention: EVENTS_RETENTION,
+        }
+    }
+
+    /// Opens all providers.
+    ///
+    /// # Errors
+    /// Every secret that is missing and every setting that cannot be used.
+    pub fn open_providers(&self, environment: &Environment) -> Result<Vec<OpenProvider>, Issues> {
+        let mut issues = Issues::default();
+        let mut open = Vec::with_capacity(self.providers.len());
+        for provider in &self.providers {
+            match provider.open(environment) {
+                Ok(provider) => open.push(provider),
+                Err(more) => issues.0.extend(more.0),
+            }
+        }
+        if issues.0.is_empty() { Ok(open) } else { Err(issues.sorted()) }
+    }
+}

@@ -1,0 +1,14 @@
+//! otpd, but for its `main`: configuration, command line, output, and the wiring of the other crates.
+//! Nothing about sending is decided here.
+
+pub mod admin;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod failure;
+pub mod open;
+pub mod output;
+pub mod schema;
+pub mod signals;
+pub mod telemetry;
+mod wiring;

@@ -1,0 +1,98 @@
+//! The events as their readers get them: [`otpd_core::fact_json`] in the words of JSON Schema. The
+//! closed lists (types, classes, reasons) are the core's own. More fields may come in later versions,
+//! so readers are told of no others but not forbidden any.
+
+use std::collections::BTreeMap;
+
+use otpd_core::{Class, FactKind, Reason};
+use schemars::JsonSchema;
+
+/// What is heard of a message after the provider took it, from the provider's callbacks.
+pub const DELIVERY_TYPES: [&str; 8] = [
+    "otp.delivery.sent",
+    "otp.delivery.delivered",
+    "otp.delivery.read",
+    "otp.delivery.verified",
+    "otp.delivery.failed",
+    "otp.delivery.expired",
+    "otp.delivery.rejected",
+    "otp.delivery.blocked",
+];
+/// What is told of a provider as a whole.
+pub const PROVIDER_TYPES: [&str; 2] = ["otp.provider.paused", "otp.provider.resumed"];
+
+/// A CloudEvents 1.0 event in structured mode (`application/cloudevents+json`), published to the
+/// exchange `otp.events` with the routing key `<type without "otp.">.<provider>`.
+#[derive(JsonSchema)]
+#[schemars(rename = "Event")]
+pub struct JobEvent {
+    /// Version of CloudEvents.
+    #[schemars(extend("const" = "1.0"))]
+    pub specversion: String,
+    /// Names the event. The same event may come twice, with the same id.
+    pub id: String,
+    /// The worker or gateway it comes from.
+    pub source: String,
+    /// What happened.
+    #[schemars(rename = "type", extend("enum" = types()))]
+    pub event_type: String,
+    /// The id of the job.
+    pub subject: String,
+    /// When it happened.
+    #[schemars(extend("format" = "date-time"))]
+    pub time: String,
+    /// The form of `data`.
+    #[schemars(extend("const" = "application/json"))]
+    pub datacontenttype: String,
+    /// The rest.
+    pub data: EventData,
+}
+
+/// What happened, in detail. Never the code. A field that does not apply is absent.
+#[derive(JsonSchema)]
+pub struct EventData {
+    /// In the lane of which provider.
+    pub provider: String,
+    /// The route that the job was published to.
+    pub route: Option<String>,
+    /// Attempts made so far, over all providers.
+    pub attempt: Option<u32>,
+    /// The class of the provider's answer.
+    #[schemars(extend("enum" = Class::ALL.map(Class::as_str)))]
+    pub class: Option<String>,
+    /// Why.
+    #[schemars(extend("enum" = reasons()))]
+    pub reason: Option<String>,
+    /// The HTTP status of the provider's answer.
+    #[schemars(range(min = 100, max = 999))]
+    pub http_status: Option<u16>,
+    /// The provider's id of the message.
+    pub message_id: Option<String>,
+    /// The recipient, masked: `+62*******890`.
+    pub to: Option<String>,
+    /// The metadata of the job.
+    pub metadata: Option<BTreeMap<String, String>>,
+    /// When the next attempt is due (`otp.job.retrying`).
+    #[schemars(extend("format" = "date-time"))]
+    pub next_attempt_at: Option<String>,
+    /// Where the job went (`otp.job.failed_over`).
+    pub next_provider: Option<String>,
+    /// When the request of this attempt was written.
+    #[schemars(extend("format" = "date-time"))]
+    pub sent_at: Option<String>,
+    /// Milliseconds from being taken by the broker to being read by a lane (`otp.job.accepted`).
+    pub queued_ms: Option<u64>,
+    /// Milliseconds from there to the permit of the last attempt (`otp.job.accepted`).
+    pub permit_ms: Option<u64>,
+    /// Milliseconds from that permit to the provider's answer (`otp.job.accepted`).
+    pub http_ms: Option<u64>,
+}
+
+fn types() -> Vec<&'static str> {
+    let jobs = FactKind::ALL.map(FactKind::event_type);
+    jobs.into_iter().chain(DELIVERY_TYPES).chain(PROVIDER_TYPES).collect()
+}
+
+fn reasons() -> Vec<&'static str> {
+    Reason::ALL.iter().map(|reason| reason.as_str()).collect()
+}

@@ -1,0 +1,81 @@
+//! `otpd mock`.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::Place;
+
+const BODY: &str = r#"{"to":"628123456890","text":"482910"}"#;
+
+#[test]
+fn serves_until_it_is_told_to_end_and_then_counts() {
+    let place = Place::new("");
+    let args = [
+        "mock",
+        "--listen",
+        "127.0.0.1:0",
+        "--ceiling",
+        "betatel=1/min",
+        "--latency",
+        "betatel=1ms",
+        "--json",
+    ];
+    let mut child = place.command(&args).spawn().unwrap();
+    let mut out = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    out.read_line(&mut first).unwrap();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    let url = first["base_url"]["betatel"].as_str().unwrap();
+    assert_eq!(first["listening"], url);
+
+    let statuses: Vec<String> = (0..2).map(|_| send(url.strip_prefix("http://").unwrap())).collect();
+    assert_eq!(statuses.iter().map(String::as_str).collect::<Vec<_>>(), ["200", "429"]);
+
+    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    let mut last = String::new();
+    out.read_to_string(&mut last).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let stats: Value = serde_json::from_str(&last).unwrap();
+    let account = &stats["accounts"][0];
+    assert_eq!(
+        (account["kind"].as_str(), account["attempts"].as_u64(), account["accepted"].as_u64()),
+        (Some("betatel"), Some(2), Some(1)),
+        "{stats}"
+    );
+}
+
+/// One request; gives the status.
+fn send(host: &str) -> String {
+    let mut stream = TcpStream::connect(host).unwrap();
+    let head = format!(
+        "POST /api/v1/connect-hub/whatsapp/otp HTTP/1.1\r\nhost: {host}\r\nx-api-key: k\r\nx-account-id: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split(' ').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn wrong_arguments_exit_with_2_and_say_which() {
+    let place = Place::new("");
+    for (args, says) in [
+        (["--ceiling", "verihubs"], r#"otpd: --ceiling "verihubs": must be KIND=VALUE"#),
+        (["--ceiling", "twilio=50/s"], r#"otpd: --ceiling "twilio=50/s": no such kind"#),
+        (["--ceiling", "verihubs=fast"], r#"otpd: --ceiling "verihubs=fast": must be COUNT/TIME"#),
+        (["--latency", "verihubs=soon"], r#"otpd: --latency "verihubs=soon": must be a time"#),
+        (["--fault", "verihubs:teapot=5%"], r#"otpd: --fault "verihubs:teapot=5%": fault `teapot=5%`"#),
+    ] {
+        let ran = place.run(&[&["mock", "--listen", "127.0.0.1:0"], &args[..]].concat());
+        assert_eq!(ran.code, 2, "{ran:?}");
+        assert!(ran.err.starts_with(says), "{ran:?}");
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ran = place.run(&["mock", "--listen", &taken.local_addr().unwrap().to_string()]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("choose another address with --listen"), "{ran:?}");
+}
