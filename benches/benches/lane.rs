@@ -74,7 +74,7 @@ async fn run(bodies: &[Bytes]) -> Duration {
     }
     let mut settled = 0;
     while settled < bodies.len() {
-        if let Some(Order::Settle(_)) = orders.recv().await {
+        if let Some(Order::Settle(..)) = orders.recv().await {
             settled += 1;
         }
     }

@@ -1,1 +1,18 @@
-//! Placeholder.
+//! What the end-to-end tests stand on: a private RabbitMQ, a network that misbehaves, the binary.
+//!
+//! Nothing is skipped: where something is missing, the test fails and says how to get it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "test fixtures fail loudly")]
+
+pub mod binary;
+pub mod broker;
+pub mod eventually;
+pub mod logs;
+pub mod proxy;
+pub mod rabbit;
+pub mod scene;
+
+pub use binary::otpd_bin;
+pub use broker::Broker;
+pub use eventually::eventually;
+pub use proxy::Proxy;
+pub use scene::Scene;

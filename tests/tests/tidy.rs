@@ -40,7 +40,10 @@ fn rooms_import_only_what_their_walls_allow() {
         ("otpd-client", &["otpd-core"][..]),
         ("otpd-worker", &["otpd-core", "otpd-providers", "otpd-queue"][..]),
         ("otpd-sim", &["otpd-core", "otpd-client"][..]),
-        ("otpd", &["otpd-core", "otpd-providers", "otpd-queue", "otpd-client", "otpd-worker", "otpd-sim"][..]),
+        (
+            "otpd",
+            &["otpd-core", "otpd-providers", "otpd-queue", "otpd-client", "otpd-worker", "otpd-sim"][..],
+        ),
         ("xtask", &[][..]),
     ]);
     for (room, needs) in dependencies() {
@@ -69,7 +72,10 @@ fn a_crate_is_known_only_where_it_belongs() {
     for (name, homes) in homes {
         for (room, needs) in &needs {
             let is_test = matches!(room.as_str(), "otpd-tests" | "otpd-benches");
-            assert!(is_test || homes.contains(&room.as_str()) || !needs.contains(name), "{room} must not know {name}");
+            assert!(
+                is_test || homes.contains(&room.as_str()) || !needs.contains(name),
+                "{room} must not know {name}"
+            );
         }
         assert!(homes.iter().any(|h| needs[*h].contains(name)), "nobody needs {name} any more: drop it");
     }
@@ -79,7 +85,9 @@ fn a_crate_is_known_only_where_it_belongs() {
 fn the_core_is_pure() {
     for file in rust_files(&root().join("crates/otpd-core/src")) {
         let text = std::fs::read_to_string(&file).unwrap();
-        for word in ["tokio", "SystemTime", "Instant::now", "std::fs", "std::net", "std::env", "rand::", "async fn"] {
+        for word in
+            ["tokio", "SystemTime", "Instant::now", "std::fs", "std::net", "std::env", "rand::", "async fn"]
+        {
             assert!(!text.contains(word), "{} speaks of {word}", file.display());
         }
     }

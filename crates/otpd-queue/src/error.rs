@@ -2,7 +2,7 @@
 //! their password.
 
 /// An error of the queue.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum QueueError {
     /// The broker does not answer, or hung up.
     #[error("the broker at {url} is away: {why}")]

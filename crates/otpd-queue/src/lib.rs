@@ -18,5 +18,5 @@ pub use plan::{Difference, LanePlan, Plan};
 pub use queue::Queue;
 pub use seam::{
     Burial, Carried, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, Settlement, Settler, Tag, Then,
-    TraceContext,
+    Ticket, TraceContext,
 };

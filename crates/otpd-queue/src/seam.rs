@@ -16,11 +16,11 @@
 //! 4. Facts of one lane are published in the order in which they were handed in.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use otpd_core::{Class, Fact, JobId, ProviderName, Reason, RouteName, UnixMs};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Names one delivery of one session; only the backend that made it reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -173,10 +173,27 @@ pub struct Burial {
     reason = "nearly every order is a settlement; a box would cost each an allocation"
 )]
 pub enum Order {
-    /// Carry this out.
-    Settle(Settlement),
+    /// Carry this out; drop the ticket when its publishing is confirmed.
+    Settle(Settlement, Ticket),
     /// Say when everything before this is confirmed and acknowledged (or can no longer be).
     Flush(oneshot::Sender<()>),
+}
+
+/// A settlement that is not confirmed yet. Whoever carries it out holds this until it is.
+#[derive(Debug)]
+pub struct Ticket(Arc<Unconfirmed>);
+
+#[derive(Debug, Default)]
+struct Unconfirmed {
+    count: AtomicUsize,
+    fewer: Notify,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.fewer.notify_one();
+    }
 }
 
 /// The lane's hand on settling: cheap to call, never blocks. What waits here is bounded by what
@@ -185,18 +202,31 @@ pub enum Order {
 pub struct Settler {
     orders: mpsc::UnboundedSender<Order>,
     proof: Proof,
+    unconfirmed: Arc<Unconfirmed>,
 }
 
 impl Settler {
     /// A settler over a backend's order channel.
     #[must_use]
     pub fn new(orders: mpsc::UnboundedSender<Order>, proof: Proof) -> Self {
-        Self { orders, proof }
+        Self { orders, proof, unconfirmed: Arc::default() }
     }
 
     /// Hands in a settlement. The backend outlives its lanes, so this cannot be refused.
     pub fn settle(&self, settlement: Settlement) {
-        let _ = self.orders.send(Order::Settle(settlement));
+        self.unconfirmed.count.fetch_add(1, Ordering::Relaxed);
+        let _ = self.orders.send(Order::Settle(settlement, Ticket(self.unconfirmed.clone())));
+    }
+
+    /// How many settlements are not confirmed yet: what a crash would let happen again.
+    #[must_use]
+    pub fn unconfirmed(&self) -> usize {
+        self.unconfirmed.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there are fewer of them. Cancel-safe.
+    pub async fn fewer(&self) {
+        self.unconfirmed.fewer.notified().await;
     }
 
     /// Waits until all that was handed in is confirmed, and acknowledged where its session still is.

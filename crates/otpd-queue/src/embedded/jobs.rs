@@ -1,0 +1,188 @@
+//! Jobs as rows: put in, handed out in order, taken back, removed.
+//!
+//! A lane hands out its jobs in the order of their ids, so one number a lane, `handed_out`, says
+//! which of them are out; no row is written when it is handed out. When a session is over, by
+//! closing or by death, the jobs up to that mark were returned: their count grows, which sets
+//! `redelivered`, and whoever was returned too often is buried, as a quorum queue does it.
+
+use bytes::Bytes;
+use otpd_core::{Fact, FactKind, JobId, ProviderName, Reason, RouteName, UnixMs};
+use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
+
+use super::facts;
+use super::file::{from_ms, to_ms};
+use crate::plan::DELIVERY_LIMIT;
+use crate::seam::{Carried, Delivery, Tag, TraceContext};
+
+/// The only session of an embedded lane: a file does not go away and come back.
+pub(super) const SESSION: u32 = 1;
+
+/// The most bytes kept of each trace header; a longer one is no valid trace and is left out.
+const MAX_TRACE: usize = 512;
+
+/// A job to be put in.
+#[derive(Debug)]
+pub(super) struct NewJob<'a> {
+    pub(super) job: &'a JobId,
+    pub(super) body: &'a [u8],
+    pub(super) carried: &'a Carried,
+    pub(super) taken_at: UnixMs,
+    pub(super) trace: &'a TraceContext,
+}
+
+/// The lane that a route leads to.
+pub(super) fn lane_of_route(file: &Connection, route: &str) -> rusqlite::Result<Option<i64>> {
+    file.prepare_cached("SELECT lane FROM routes WHERE route = ?1")?
+        .query_row([route], |row| row.get(0))
+        .optional()
+}
+
+/// The lane of a provider; made where there is none, so that no job on its way is ever lost.
+pub(super) fn lane_of(file: &Connection, provider: &ProviderName) -> rusqlite::Result<i64> {
+    let find = "SELECT id FROM lanes WHERE provider = ?1";
+    let find = || file.prepare_cached(find)?.query_row([provider.as_str()], |row| row.get(0)).optional();
+    if let Some(id) = find()? {
+        return Ok(id);
+    }
+    let made = "INSERT INTO lanes (provider) VALUES (?1) RETURNING id";
+    file.prepare_cached(made)?.query_row([provider.as_str()], |row| row.get(0))
+}
+
+/// Puts a job at the end of a lane.
+pub(super) fn insert(file: &Connection, lane: i64, new: &NewJob<'_>) -> rusqlite::Result<()> {
+    let short =
+        |header: &Option<Box<str>>| header.as_deref().filter(|h| h.len() <= MAX_TRACE).map(str::to_owned);
+    file.prepare_cached(
+        "INSERT INTO jobs (lane, job, route, attempts, hops, taken_at, traceparent, tracestate, body)
+         VALUES (:lane, :job, :route, :attempts, :hops, :taken_at, :traceparent, :tracestate, :body)",
+    )?
+    .execute(named_params! {
+        ":lane": lane,
+        ":job": new.job.as_str(),
+        ":route": new.carried.route.as_ref().map(RouteName::as_str),
+        ":attempts": new.carried.attempts,
+        ":hops": new.carried.hops,
+        ":taken_at": to_ms(new.taken_at),
+        ":traceparent": short(&new.trace.parent),
+        ":tracestate": short(&new.trace.state),
+        ":body": new.body,
+    })?;
+    Ok(())
+}
+
+/// The next jobs of a lane after `after`, at most `most`, marked as handed out. They may be given
+/// to the lane once this is committed.
+pub(super) fn hand_out(
+    file: &Connection,
+    lane: i64,
+    after: i64,
+    most: usize,
+) -> rusqlite::Result<Vec<Delivery>> {
+    let out: Vec<Delivery> = file
+        .prepare_cached(
+            "SELECT id, job, route, attempts, hops, returned, taken_at, traceparent, tracestate, body
+             FROM jobs WHERE lane = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+        )?
+        .query_map(params![lane, after, i64::try_from(most).unwrap_or(i64::MAX)], delivery)?
+        .collect::<rusqlite::Result<_>>()?;
+    if let Some(last) = out.last() {
+        file.prepare_cached("UPDATE lanes SET handed_out = ?2 WHERE id = ?1")?
+            .execute(params![lane, row_of(last.tag)])?;
+    }
+    Ok(out)
+}
+
+/// Removes a settled job; says whether it was still there.
+pub(super) fn remove(file: &Connection, lane: i64, tag: Tag) -> rusqlite::Result<bool> {
+    let removed = file
+        .prepare_cached("DELETE FROM jobs WHERE id = ?1 AND lane = ?2")?
+        .execute(params![row_of(tag), lane])?;
+    Ok(removed > 0)
+}
+
+/// Takes back what a lane had out and did not settle. Jobs returned more than [`DELIVERY_LIMIT`]
+/// times go to the dead letters.
+pub(super) fn take_back(
+    file: &Connection,
+    lane: i64,
+    provider: &ProviderName,
+    source: &str,
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    let mark: i64 = file.query_row("SELECT handed_out FROM lanes WHERE id = ?1", [lane], |row| row.get(0))?;
+    file.execute("UPDATE jobs SET returned = returned + 1 WHERE lane = ?1 AND id <= ?2", [lane, mark])?;
+    file.execute("UPDATE lanes SET handed_out = 0 WHERE id = ?1", [lane])?;
+    let worn_out: Vec<(i64, String, Option<String>, u32)> = file
+        .prepare("SELECT id, job, route, attempts FROM jobs WHERE lane = ?1 AND id <= ?2 AND returned > ?3")?
+        .query_map(params![lane, mark, DELIVERY_LIMIT], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, number(row, 3)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for (id, job, route, attempts) in worn_out {
+        file.prepare_cached(
+            "INSERT INTO dead (at, job, reason, provider, route, attempts, died_at, traceparent, tracestate, body)
+             SELECT :now, job, :reason, :provider, route, attempts, :now, traceparent, tracestate, body
+             FROM jobs WHERE id = :id",
+        )?
+        .execute(named_params! {
+            ":id": id,
+            ":now": to_ms(now),
+            ":reason": Reason::DeliveryLimit.as_str(),
+            ":provider": provider.as_str(),
+        })?;
+        file.prepare_cached("DELETE FROM jobs WHERE id = ?1")?.execute([id])?;
+        if let Ok(job) = JobId::parse(&job) {
+            let mut fact = Fact::new(FactKind::Dead, job, provider.clone(), now);
+            fact.reason = Some(Reason::DeliveryLimit);
+            fact.route = route.and_then(|r| RouteName::parse(&r).ok());
+            fact.attempt = attempts;
+            facts::insert(file, &fact, source, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// How many jobs of each lane are not handed out. Those that a killed worker had out count again
+/// once its lane is opened.
+pub(super) fn depths(file: &Connection) -> rusqlite::Result<Vec<(ProviderName, u64)>> {
+    let counted: Vec<(String, i64)> = file
+        .prepare(
+            "SELECT provider, (SELECT count(*) FROM jobs WHERE lane = lanes.id AND id > handed_out)
+             FROM lanes ORDER BY provider",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let named = |(provider, count): (String, i64)| {
+        Some((ProviderName::parse(&provider).ok()?, u64::try_from(count).unwrap_or(0)))
+    };
+    Ok(counted.into_iter().filter_map(named).collect())
+}
+
+/// The row that a tag of this backend names.
+pub(super) fn row_of(tag: Tag) -> i64 {
+    i64::try_from(tag.number).unwrap_or(i64::MAX)
+}
+
+/// A count as the file keeps it; nonsense becomes the nearest count.
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
+    let kept: i64 = row.get(column)?;
+    Ok(u32::try_from(kept.max(0)).unwrap_or(u32::MAX))
+}
+
+fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
+    let text = |column| row.get::<_, Option<Box<str>>>(column);
+    let id: i64 = row.get(0)?;
+    Ok(Delivery {
+        tag: Tag { session: SESSION, number: u64::try_from(id).unwrap_or(0) },
+        body: Bytes::from(row.get::<_, Vec<u8>>(9)?),
+        carried: Carried {
+            attempts: number(row, 3)?,
+            hops: number(row, 4)?,
+            route: text(2)?.and_then(|r| RouteName::parse(&r).ok()),
+        },
+        message_id: text(1)?.and_then(|j| JobId::parse(&j).ok()),
+        taken_at: Some(from_ms(row.get(6)?)),
+        redelivered: row.get::<_, i64>(5)? > 0,
+        trace: TraceContext { parent: text(7)?, state: text(8)? },
+    })
+}

@@ -1,0 +1,187 @@
+//! The consuming side of one lane: one task that owns the lane's channel through all its sessions.
+//!
+//! It opens a session, hands out deliveries once the history is known, acknowledges what the
+//! settling task says, and begins again after a loss. What happens inside a session is in
+//! [`super::session`].
+//!
+//! Invariants: `Opened` and `Lost` alternate; nothing is handed out before the session's first
+//! history; a flush is always answered; after `Stopped` no session is opened any more.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::Consumer;
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::backoff::Backoff;
+use super::history::Historian;
+use super::link::{Link, Open};
+use super::publisher::Publisher;
+use super::session::{End, Session};
+use super::settle::Settled;
+use super::wire::short;
+use crate::error::QueueError;
+use crate::plan::Plan;
+use crate::seam::{Inbound, LaneSpec, Proof, StopOrder};
+
+/// A session that lasted this long was a good one: the next loss is answered at once.
+const GOOD: Duration = Duration::from_secs(10);
+
+/// What does not change from session to session.
+pub(super) struct Lane {
+    pub(super) spec: LaneSpec,
+    pub(super) plan: Arc<Plan>,
+    pub(super) source: Arc<str>,
+    pub(super) consume: Link,
+    pub(super) publish: Link,
+    pub(super) inbox: mpsc::UnboundedSender<Inbound>,
+    pub(super) proof: Proof,
+    /// Rings the settling task when the broker should be asked for a sign of life.
+    pub(super) prove_life: Arc<Notify>,
+}
+
+/// What others say to the lane.
+pub(super) struct Ears {
+    pub(super) settled: mpsc::UnboundedReceiver<Settled>,
+    pub(super) stops: mpsc::UnboundedReceiver<StopOrder>,
+}
+
+/// How waiting for a session ended.
+enum Opening {
+    Opened(Box<(Open, Consumer)>),
+    Stopped,
+    Closed(Option<oneshot::Sender<()>>),
+}
+
+impl Lane {
+    /// Works until the lane is closed.
+    pub(super) async fn run(self, mut ears: Ears) {
+        let mut backoff = Backoff::default();
+        for number in 1.. {
+            let (open, consumer) = match self.open(&mut ears).await {
+                Opening::Opened(opened) => *opened,
+                Opening::Stopped => return self.stopped(&mut ears).await,
+                Opening::Closed(done) => return answer(done),
+            };
+            info!(provider = %self.spec.provider, session = number, broker = %open.url(), "the lane is open");
+            self.say(Inbound::Opened { session: number });
+            let began = Instant::now();
+            match Session::new(&self, number, open, consumer).serve(&mut ears).await {
+                End::Closed(done) => return answer(done),
+                End::LostAfterStop => return self.stopped(&mut ears).await,
+                End::Lost(why) => {
+                    warn!(provider = %self.spec.provider, session = number, "the lane is lost: {why}; opening it again");
+                    self.say(Inbound::Lost { session: number });
+                }
+            }
+            if began.elapsed() >= GOOD {
+                backoff.reset();
+            }
+            tokio::select! {
+                () = backoff.pause() => {}
+                Some(settled) = ears.settled.recv() => void(settled),
+            }
+        }
+    }
+
+    /// Opens a consumer, however long it takes, and stays within call meanwhile.
+    async fn open(&self, ears: &mut Ears) -> Opening {
+        let opening = self.open_at_last();
+        tokio::pin!(opening);
+        loop {
+            tokio::select! {
+                opened = &mut opening => return match opened {
+                    Some(opened) => Opening::Opened(Box::new(opened)),
+                    None => Opening::Closed(None),
+                },
+                Some(settled) = ears.settled.recv() => void(settled),
+                order = ears.stops.recv() => return match order {
+                    Some(StopOrder::Stop) => {
+                        self.say(Inbound::Stopped);
+                        Opening::Stopped
+                    }
+                    Some(StopOrder::Close(done)) => Opening::Closed(Some(done)),
+                    None => Opening::Closed(None),
+                },
+            }
+        }
+    }
+
+    /// `None` once the queue is closed.
+    async fn open_at_last(&self) -> Option<(Open, Consumer)> {
+        let mut backoff = Backoff::default();
+        let mut told = None;
+        loop {
+            let open = self.consume.channel_at_last().await?;
+            match self.consume_on(&open).await {
+                Ok(consumer) => return Some((open, consumer)),
+                Err(error) => {
+                    let why = error.to_string();
+                    if told.as_ref() != Some(&why) {
+                        warn!(provider = %self.spec.provider,
+                            "the lane cannot be opened: {why}; trying again (`otpd topology check` says whether it is there)");
+                        told = Some(why);
+                    }
+                    backoff.pause().await;
+                }
+            }
+        }
+    }
+
+    async fn consume_on(&self, open: &Open) -> Result<Consumer, QueueError> {
+        open.call(open.channel.basic_qos(self.spec.prefetch, BasicQosOptions::default())).await?;
+        let queue = short(&self.plan.lane_queue(&self.spec.provider));
+        let options = BasicConsumeOptions::default();
+        open.call(open.channel.basic_consume(queue, short(&self.source), options, FieldTable::default()))
+            .await
+    }
+
+    /// After `Stopped`, without a session: nothing can be acknowledged, and nothing will come.
+    async fn stopped(&self, ears: &mut Ears) {
+        loop {
+            tokio::select! {
+                Some(settled) = ears.settled.recv() => void(settled),
+                order = ears.stops.recv() => match order {
+                    Some(StopOrder::Stop) => {}
+                    Some(StopOrder::Close(done)) => return answer(Some(done)),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// A reader of this lane's history, with a publishing channel of its own.
+    pub(super) fn historian(&self) -> Historian {
+        Historian {
+            plan: self.plan.clone(),
+            source: self.source.clone(),
+            provider: self.spec.provider.clone(),
+            consume: self.consume.clone(),
+            publisher: Publisher::new(self.publish.clone(), self.proof.clone()),
+        }
+    }
+
+    /// A lane that does not listen any more has closed, or is about to.
+    pub(super) fn say(&self, inbound: Inbound) {
+        let _ = self.inbox.send(inbound);
+    }
+}
+
+/// Without a session there is nothing to acknowledge: the broker hands everything out again.
+fn void(settled: Settled) {
+    match settled {
+        Settled::Tags(_) => {}
+        Settled::Flush(done) => answer(Some(done)),
+    }
+}
+
+/// Whoever asked may have stopped waiting.
+pub(super) fn answer(done: Option<oneshot::Sender<()>>) {
+    if let Some(done) = done {
+        let _ = done.send(());
+    }
+}

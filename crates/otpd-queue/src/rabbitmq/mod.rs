@@ -1,0 +1,236 @@
+//! RabbitMQ 3.10 to 4.x, over AMQP 0.9.1 and without plugins.
+//!
+//! Read in this order: [`Rabbit`] (what the rest of otpd sees), `topology` (what the broker holds),
+//! `consume` and `session` (a lane's deliveries), `history` (what a lane must know first), `settle`
+//! (facts, moves, burials), `publisher` (confirms), `acks` (which acknowledgements to write), `link`
+//! and `dial` (connections).
+//!
+//! Tasks of a lane: one consumes and acknowledges, one settles; each owns its channel. Two
+//! connections a process: one consumes, one publishes, because an alarm that blocks publishers stops
+//! everything that is written to their connection, acknowledgements included.
+
+mod acks;
+mod address;
+mod backoff;
+mod clock;
+mod consume;
+mod dead_letters;
+mod dial;
+mod door;
+mod follow;
+mod headers;
+mod history;
+mod letter;
+mod link;
+mod publisher;
+mod session;
+mod settle;
+mod stream;
+mod topology;
+mod wire;
+
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs};
+use tokio::sync::{Notify, mpsc};
+
+pub use self::address::{BrokerUrl, InvalidUrl};
+use self::consume::{Ears, Lane};
+use self::dead_letters::Pile;
+use self::door::Door;
+use self::link::Link;
+use self::publisher::Publisher;
+use self::settle::{Aside, Settling};
+use crate::dead::{DeadFilter, DeadLetter};
+use crate::error::QueueError;
+use crate::plan::{Difference, Plan};
+use crate::seam::{LaneQueue, LaneSpec, LaneStop, Proof, Settler, TraceContext};
+
+/// What a RabbitMQ queue is made of.
+#[derive(Clone, Debug)]
+pub struct RabbitConfig {
+    /// The nodes of the cluster, in any order; the first to be tried is chosen by chance.
+    pub urls: Vec<BrokerUrl>,
+    /// The topology.
+    pub plan: Plan,
+    /// Who speaks: the `source` of events, the consumer tag, the connections' name (`otpd/pod-1`).
+    pub source: String,
+}
+
+/// RabbitMQ. Clones are the same queue.
+#[derive(Clone)]
+pub struct Rabbit(Arc<Inner>);
+
+struct Inner {
+    plan: Arc<Plan>,
+    source: Arc<str>,
+    urls: Vec<BrokerUrl>,
+    consume: Link,
+    publish: Link,
+    door: OnceLock<Door>,
+}
+
+impl fmt::Debug for Rabbit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rabbit").field("urls", &self.0.urls).finish_non_exhaustive()
+    }
+}
+
+impl Rabbit {
+    /// A queue on these brokers. Nothing is connected before something is asked for; then it
+    /// connects, and connects again, for as long as it takes.
+    #[must_use]
+    pub fn new(config: RabbitConfig) -> Self {
+        let RabbitConfig { urls, plan, source } = config;
+        Self(Arc::new(Inner {
+            consume: Link::new("consume", &source, &urls),
+            publish: Link::new("publish", &source, &urls),
+            plan: Arc::new(plan),
+            source: source.into(),
+            urls,
+            door: OnceLock::new(),
+        }))
+    }
+
+    /// Opens the lane of a provider. Sessions come and go in its inbox; this returns at once.
+    ///
+    /// # Errors
+    /// None: a broker that is away or refuses is waited for, and logged.
+    ///
+    /// # Panics
+    /// Outside a Tokio runtime.
+    pub fn open_lane(&self, spec: LaneSpec) -> Result<LaneQueue, QueueError> {
+        let (inbox, inbound) = mpsc::unbounded_channel();
+        let (orders, settling) = mpsc::unbounded_channel();
+        let (stop, stops) = mpsc::unbounded_channel();
+        let (acknowledge, settled) = mpsc::unbounded_channel();
+        let (proof, prove_life) = (Proof::default(), Arc::new(Notify::new()));
+        let (plan, source) = (&self.0.plan, &self.0.source);
+        let lane = Lane {
+            spec,
+            plan: plan.clone(),
+            source: source.clone(),
+            consume: self.0.consume.clone(),
+            publish: self.0.publish.clone(),
+            inbox,
+            proof: proof.clone(),
+            prove_life: prove_life.clone(),
+        };
+        let settling = Settling {
+            plan: plan.clone(),
+            source: source.clone(),
+            orders: settling,
+            settled: acknowledge,
+            prove_life,
+            publisher: Publisher::new(self.0.publish.clone(), proof.clone()),
+            aside: Aside::default(),
+        };
+        tokio::spawn(lane.run(Ears { settled, stops }));
+        tokio::spawn(settling.run());
+        Ok(LaneQueue { inbox: inbound, settler: Settler::new(orders, proof), stop: LaneStop::new(stop) })
+    }
+
+    /// Puts a job on a route; returns when the broker has confirmed it.
+    ///
+    /// # Errors
+    /// [`QueueError::Unroutable`] for an unknown route; [`QueueError::Away`] where no confirm came
+    /// within 5 s: the job may or may not be queued; [`QueueError::Refused`].
+    pub async fn enqueue(
+        &self,
+        route: &RouteName,
+        job: &JobId,
+        body: Bytes,
+        trace: &TraceContext,
+    ) -> Result<(), QueueError> {
+        let door = self.0.door.get_or_init(|| Door::open(self.0.publish.clone()));
+        door.bring(wire::job(&self.0.plan, route, job, body, clock::now(), trace), &self.0.urls).await
+    }
+
+    /// Makes the topology as planned. Checks first: where something differs, nothing is touched.
+    ///
+    /// # Errors
+    /// [`QueueError::Topology`] with every difference; [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn apply_topology(&self) -> Result<(), QueueError> {
+        topology::apply(&self.0.consume, &self.0.plan).await
+    }
+
+    /// Compares without touching anything. Bindings cannot be read over AMQP and are not compared.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn check_topology(&self) -> Result<Vec<Difference>, QueueError> {
+        topology::check(&self.0.consume, &self.0.plan).await
+    }
+
+    /// Follows facts: those of the last `back`, then new ones, until the receiver is dropped.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn follow(&self, back: Duration) -> Result<mpsc::Receiver<Fact>, QueueError> {
+        follow::follow(self.0.consume.clone(), self.0.plan.clone(), back).await
+    }
+
+    /// The dead letters that `filter` means, oldest first, at most `most`. They stay.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn dead_letters(
+        &self,
+        filter: &DeadFilter,
+        now: UnixMs,
+        most: usize,
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        Pile::open(&self.0.consume, self.0.plan.clone()).await?.list(filter, now, most).await
+    }
+
+    /// Publishes dead letters to their routes again; see [`crate::Queue::replay_dead`].
+    ///
+    /// # Errors
+    /// [`QueueError::Unroutable`] where a letter's route is not there any more (it stays),
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn replay_dead(
+        &self,
+        filter: &DeadFilter,
+        now: UnixMs,
+        wanted: &(dyn Fn(&DeadLetter) -> bool + Send + Sync),
+    ) -> Result<Vec<DeadLetter>, QueueError> {
+        let publisher = Publisher::new(self.0.publish.clone(), Proof::default());
+        let pile = Pile::open(&self.0.consume, self.0.plan.clone()).await?;
+        pile.replay(publisher, filter, now, wanted).await
+    }
+
+    /// Removes the dead letters that `filter` means, for good; says how many.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn purge_dead(&self, filter: &DeadFilter, now: UnixMs) -> Result<usize, QueueError> {
+        Pile::open(&self.0.consume, self.0.plan.clone()).await?.purge(filter, now).await
+    }
+
+    /// How many jobs wait in each lane; those handed out are not counted.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn depths(&self) -> Result<Vec<(ProviderName, u64)>, QueueError> {
+        topology::depths(&self.0.consume, &self.0.plan).await
+    }
+
+    /// Whether the broker can be reached right now. Where nothing has asked for the publishing
+    /// connection yet, this asks for it, so that a process with nothing to do can become ready.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        let (consume, publish) = (&self.0.consume, &self.0.publish);
+        if !publish.is_up() {
+            publish.wake();
+        }
+        publish.is_up() && (consume.is_up() || !consume.is_used())
+    }
+
+    /// Ends both connections in order, for good. Lanes must be closed before.
+    pub async fn close(&self) {
+        tokio::join!(self.0.consume.close(), self.0.publish.close());
+    }
+}

@@ -1,0 +1,240 @@
+//! Publishing with confirms, in windows.
+//!
+//! One owner per channel: lapin gives confirms to the wrong message when several tasks publish on
+//! one channel, and attributes returned messages by guess while others are in flight. So a
+//! publisher is owned (`&mut`), sends at most [`WINDOW`] messages, awaits every confirm, and only
+//! then says which came back, by what is written on them. A window that is not confirmed in time
+//! costs the channel.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Poll;
+
+use futures::future::poll_fn;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{Channel, Confirmation, PublisherConfirm};
+use otpd_core::UnixMs;
+use tracing::{info, warn};
+
+use super::backoff::Backoff;
+use super::clock;
+use super::link::{Link, Open};
+use super::wire::Parcel;
+use crate::error::QueueError;
+use crate::seam::Proof;
+
+/// The most messages in flight.
+pub(super) const WINDOW: usize = 256;
+
+/// What became of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// A queue has it.
+    Confirmed,
+    /// No queue wants it: nothing is bound to its key.
+    Returned,
+    /// Nobody can tell: refused for now (normal during an election), or no answer came. Publish it again.
+    Unknown,
+}
+
+/// A channel in confirm mode and what it takes to have one.
+pub(super) struct Publisher {
+    link: Link,
+    open: Option<Open>,
+    proof: Proof,
+    backoff: Backoff,
+    in_trouble: bool,
+}
+
+impl Publisher {
+    /// A publisher that opens its channel when it is needed. Confirms are told to `proof`.
+    pub(super) fn new(link: Link, proof: Proof) -> Self {
+        Self { link, open: None, proof, backoff: Backoff::default(), in_trouble: false }
+    }
+
+    /// Publishes a window and waits for its confirms; one fate for each parcel, in order.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`]: no channel, and nothing was published.
+    pub(super) async fn window(&mut self, parcels: &[&Parcel]) -> Result<Vec<Fate>, QueueError> {
+        debug_assert!(parcels.len() <= WINDOW, "a window is at most {WINDOW} messages");
+        let open = match self.open.take() {
+            Some(open) if open.channel.status().connected() => open,
+            Some(_) | None => self.reopen().await?,
+        };
+        let sent_at = clock::now();
+        let Some(outcome) = open.within(Box::pin(exchange(&open.channel, parcels))).await else {
+            // The connection may be as dead as the channel: let somebody find out with a new one.
+            open.suspect(&self.link);
+            return Ok(vec![Fate::Unknown; parcels.len()]);
+        };
+        if outcome.fates.contains(&Fate::Confirmed) {
+            self.proof.seen(sent_at);
+        }
+        if outcome.channel_is_good {
+            self.open = Some(open);
+        }
+        Ok(outcome.fates)
+    }
+
+    /// Like [`Publisher::window`], and never gives up: where a window ends with unknown fates, it
+    /// waits (0.2 s to 10 s). `None` once the queue is closed.
+    pub(super) async fn window_at_last(&mut self, parcels: &[&Parcel]) -> Option<Vec<Fate>> {
+        loop {
+            match self.window(parcels).await {
+                Ok(fates) => {
+                    let trouble = fates.contains(&Fate::Unknown);
+                    self.tell(trouble, "the broker refused or did not confirm");
+                    if trouble {
+                        self.backoff.pause().await;
+                    } else {
+                        self.backoff.reset();
+                    }
+                    return Some(fates);
+                }
+                Err(_) if self.link.is_closed() => return None,
+                Err(error) => {
+                    self.tell(true, &error.to_string());
+                    self.backoff.pause().await;
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, trouble: bool, why: &str) {
+        if trouble && !self.in_trouble {
+            warn!(
+                "publishing fails: {why}; publishing again until it is confirmed, nothing is acknowledged before"
+            );
+        } else if !trouble && self.in_trouble {
+            info!("publishing works again");
+        }
+        self.in_trouble = trouble;
+    }
+
+    async fn reopen(&mut self) -> Result<Open, QueueError> {
+        let open = self.link.channel().await?;
+        open.call(open.channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(open)
+    }
+
+    /// Publishes one message that nobody gets, for the sake of its confirm.
+    pub(super) async fn prove_life(&mut self, sign: impl FnOnce(UnixMs) -> Parcel) {
+        let parcel = sign(clock::now());
+        // Whatever comes of it is in the proof, or is not.
+        let _ = self.window(&[&parcel]).await;
+    }
+}
+
+struct Exchange {
+    fates: Vec<Fate>,
+    channel_is_good: bool,
+}
+
+/// Exchange, key and id of a message that came back.
+type Returned = (String, String, String);
+
+async fn exchange(channel: &Channel, parcels: &[&Parcel]) -> Exchange {
+    let mut sends = Vec::with_capacity(parcels.len());
+    for parcel in parcels {
+        sends.push(Send::begin(channel, parcel).await);
+    }
+    let mut fates = Vec::with_capacity(parcels.len());
+    let mut returned: Vec<Returned> = Vec::new();
+    let mut channel_is_good = true;
+    for send in sends {
+        let confirmation = match send.confirm().await {
+            Ok(confirm) => confirm.await,
+            Err(error) => Err(error),
+        };
+        let (fate, back) = match confirmation {
+            Ok(Confirmation::Ack(back)) => (Fate::Confirmed, back),
+            Ok(Confirmation::Nack(back)) => (Fate::Unknown, back),
+            Ok(Confirmation::NotRequested) | Err(_) => {
+                channel_is_good = false;
+                (Fate::Unknown, None)
+            }
+        };
+        fates.push(fate);
+        returned.extend(back.map(|b| {
+            let id = b.properties.message_id().as_ref().map(ToString::to_string).unwrap_or_default();
+            (b.exchange.to_string(), b.routing_key.to_string(), id)
+        }));
+    }
+    mark_returned(parcels, &mut fates, &returned);
+    Exchange { fates, channel_is_good }
+}
+
+/// Gives what came back to the messages that it is, whichever confirm it was handed out with.
+fn mark_returned(parcels: &[&Parcel], fates: &mut [Fate], returned: &[Returned]) {
+    for (exchange, key, id) in returned {
+        for (parcel, fate) in parcels.iter().zip(fates.iter_mut()) {
+            if parcel.exchange.as_str() == exchange && parcel.key.as_str() == key && parcel.id.as_str() == id
+            {
+                *fate = Fate::Returned;
+            }
+        }
+    }
+}
+
+/// A publish under way. It is begun in order, and not waited for until all of the window are begun:
+/// lapin's thread then writes many at once.
+enum Send<'a> {
+    Begun(Pin<Box<dyn Future<Output = lapin::Result<PublisherConfirm>> + std::marker::Send + 'a>>),
+    Over(lapin::Result<PublisherConfirm>),
+}
+
+impl<'a> Send<'a> {
+    async fn begin(channel: &'a Channel, parcel: &'a Parcel) -> Self {
+        let mut sending = Box::pin(channel.basic_publish(
+            parcel.exchange.clone(),
+            parcel.key.clone(),
+            BasicPublishOptions { mandatory: parcel.mandatory, immediate: false },
+            &parcel.body,
+            parcel.properties.clone(),
+        ));
+        poll_fn(|cx| {
+            Poll::Ready(match sending.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Some(outcome),
+                Poll::Pending => None,
+            })
+        })
+        .await
+        .map_or_else(|| Self::Begun(sending), Self::Over)
+    }
+
+    async fn confirm(self) -> lapin::Result<PublisherConfirm> {
+        match self {
+            Self::Begun(sending) => sending.await,
+            Self::Over(outcome) => outcome,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lapin::BasicProperties;
+
+    fn parcel(key: &str, id: &str) -> Parcel {
+        Parcel {
+            exchange: "otp.lanes".into(),
+            key: key.into(),
+            id: id.into(),
+            body: bytes::Bytes::new(),
+            properties: BasicProperties::default(),
+            mandatory: true,
+        }
+    }
+
+    #[test]
+    fn a_returned_message_is_known_by_what_is_written_on_it() {
+        let (a, b, c) = (parcel("p", "1"), parcel("q", "1"), parcel("q", "2"));
+        let mut fates = vec![Fate::Confirmed; 3];
+        // Attributed by lapin to whichever confirm came first.
+        mark_returned(&[&a, &b, &c], &mut fates, &[("otp.lanes".into(), "q".into(), "1".into())]);
+        assert_eq!(fates, [Fate::Confirmed, Fate::Returned, Fate::Confirmed]);
+        mark_returned(&[&a, &b, &c], &mut fates, &[("elsewhere".into(), "p".into(), "1".into())]);
+        assert_eq!(fates, [Fate::Confirmed, Fate::Returned, Fate::Confirmed]);
+    }
+}

@@ -1,0 +1,108 @@
+//! Reading the events stream over AMQP 0.9.1: a consumer that starts at an offset or a time, and
+//! acknowledges only to be given more.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use lapin::Consumer;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use otpd_core::UnixMs;
+
+use super::dial::{away, refused_or_away};
+use super::headers;
+use super::link::{Link, Open};
+use super::wire::short;
+use crate::error::QueueError;
+
+/// How many records are on their way at once.
+const CREDIT: u16 = 2000;
+/// After how many records more are asked for.
+const ASK_AFTER: u32 = 500;
+
+/// Where reading begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// At what was written at this time, or a little before; at the end where nothing is that new.
+    At(UnixMs),
+    /// At this record.
+    Offset(u64),
+}
+
+/// A reader of a stream.
+pub(super) struct StreamReader {
+    open: Open,
+    consumer: Consumer,
+    unasked: u32,
+}
+
+/// One record.
+pub(super) struct Record {
+    /// Its place in the stream.
+    pub(super) offset: u64,
+    /// The message.
+    pub(super) message: Delivery,
+}
+
+impl StreamReader {
+    /// Begins to read `stream`.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`] (a stream that does not exist included), [`QueueError::Refused`].
+    pub(super) async fn open(link: &Link, stream: &str, start: Start) -> Result<Self, QueueError> {
+        let open = link.channel().await?;
+        open.call(open.channel.basic_qos(CREDIT, BasicQosOptions::default())).await?;
+        let offset = match start {
+            // The protocol's timestamps have seconds; rounding down reads a little more.
+            Start::At(at) => AMQPValue::Timestamp(at.0 / 1000),
+            Start::Offset(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),
+        };
+        let mut arguments = FieldTable::default();
+        arguments.insert(headers::STREAM_OFFSET.into(), offset);
+        let options = BasicConsumeOptions::default();
+        let consumer =
+            open.call(open.channel.basic_consume(short(stream), "".into(), options, arguments)).await?;
+        Ok(Self { open, consumer, unasked: 0 })
+    }
+
+    /// The next record, however long it takes.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`]: the stream or the broker is gone.
+    pub(super) async fn next(&mut self) -> Result<Record, QueueError> {
+        let url = self.open.url();
+        let message = match self.consumer.next().await {
+            Some(Ok(message)) => message,
+            Some(Err(error)) => return Err(refused_or_away(url, &error)),
+            None => return Err(away(url, "the broker ended the reading of the stream")),
+        };
+        self.unasked += 1;
+        if self.unasked >= ASK_AFTER {
+            self.unasked = 0;
+            let options = BasicAckOptions { multiple: true };
+            self.open.call(self.open.channel.basic_ack(message.delivery_tag, options)).await?;
+        }
+        let offset =
+            headers::number(message.properties.headers().as_ref(), headers::STREAM_OFFSET).unwrap_or(0);
+        Ok(Record { offset, message })
+    }
+
+    /// The next record, if it comes within `patience`.
+    ///
+    /// # Errors
+    /// As [`StreamReader::next`], and where nothing came.
+    pub(super) async fn next_within(&mut self, patience: Duration) -> Result<Record, QueueError> {
+        match tokio::time::timeout(patience, self.next()).await {
+            Ok(record) => record,
+            Err(_) => {
+                Err(away(self.open.url(), format!("the stream gave nothing for {} s", patience.as_secs())))
+            }
+        }
+    }
+
+    /// Ends the reading.
+    pub(super) async fn close(self) {
+        self.open.close().await;
+    }
+}

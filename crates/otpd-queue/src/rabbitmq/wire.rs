@@ -1,0 +1,297 @@
+//! Jobs, facts and dead letters as AMQP messages, both ways. Pure.
+
+use bytes::Bytes;
+use lapin::BasicProperties;
+use lapin::types::{FieldTable, ShortString};
+use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs, fact_json};
+
+use super::headers::{self, Headers};
+use crate::error::QueueError;
+use crate::plan::Plan;
+use crate::seam::{Burial, Carried, Delivery, Move, Tag, TraceContext};
+
+/// The most bytes of a trace header that are taken.
+const MAX_TRACE: usize = 512;
+/// Persistent.
+const DURABLE: u8 = 2;
+/// The routing key of dead letters, the broker's own included.
+pub(super) const DEAD_KEY: &str = "dead";
+/// The `type` of a job's message.
+const JOB_TYPE: &str = "otp.send.v1";
+/// The `type` of the event that marks how far a lane has read.
+pub(super) const MARKER_TYPE: &str = "otp.lane.opened";
+
+/// One message on its way out.
+#[derive(Clone, Debug)]
+pub(super) struct Parcel {
+    pub(super) exchange: ShortString,
+    pub(super) key: ShortString,
+    /// The message id: with exchange and key it names the message among those of its window.
+    pub(super) id: ShortString,
+    pub(super) body: Bytes,
+    pub(super) properties: BasicProperties,
+    /// Whether it must reach a queue.
+    pub(super) mandatory: bool,
+}
+
+impl Parcel {
+    /// The error of coming back.
+    pub(super) fn unroutable(&self) -> QueueError {
+        QueueError::Unroutable { exchange: self.exchange.to_string(), key: self.key.to_string() }
+    }
+}
+
+/// At most 255 bytes, which is what the protocol's short strings hold; longer text is cut.
+pub(super) fn short(text: &str) -> ShortString {
+    let mut end = text.len().min(255);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    ShortString::from(text.get(..end).unwrap_or_default())
+}
+
+fn properties(kind: &str, id: &ShortString, at: UnixMs) -> BasicProperties {
+    BasicProperties::default()
+        .with_delivery_mode(DURABLE)
+        .with_type(short(kind))
+        .with_message_id(id.clone())
+        .with_timestamp(at.0 / 1000)
+        .with_app_id("otpd".into())
+}
+
+/// A fact for the events exchange.
+pub(super) fn fact(plan: &Plan, source: &str, fact: &Fact) -> Parcel {
+    event(
+        plan,
+        fact.kind.event_type(),
+        &fact.event_id(),
+        &fact.routing_key(),
+        fact.at,
+        fact_json::encode(fact, source),
+    )
+}
+
+/// The event by which the lane of `provider` knows that it has read everything before `id`.
+pub(super) fn marker(plan: &Plan, source: &str, provider: &ProviderName, id: &str, at: UnixMs) -> Parcel {
+    let body = serde_json::json!({
+        "specversion": "1.0",
+        "id": id,
+        "source": source,
+        "type": MARKER_TYPE,
+        "subject": provider.as_str(),
+        "time": at.to_string(),
+        "datacontenttype": "application/json",
+        "data": { "provider": provider.as_str() },
+    });
+    event(plan, MARKER_TYPE, id, &format!("lane.opened.{provider}"), at, body.to_string().into_bytes())
+}
+
+fn event(plan: &Plan, kind: &str, id: &str, key: &str, at: UnixMs, body: Vec<u8>) -> Parcel {
+    let id = short(id);
+    let properties = properties(kind, &id, at).with_content_type(fact_json::CONTENT_TYPE.into());
+    Parcel {
+        exchange: short(&plan.events()),
+        key: short(key),
+        id,
+        body: body.into(),
+        properties,
+        mandatory: true,
+    }
+}
+
+/// A message that nobody gets: its confirm proves that the broker hears this process. No provider
+/// can be called like its key, and without `mandatory` the broker drops it silently.
+pub(super) fn sign_of_life(plan: &Plan, at: UnixMs) -> Parcel {
+    let id = ShortString::from("sign-of-life");
+    let properties = properties("otp.sign-of-life", &id, at);
+    Parcel {
+        exchange: short(&plan.lanes_exchange()),
+        key: "sign.of.life".into(),
+        id,
+        body: Bytes::new(),
+        properties,
+        mandatory: false,
+    }
+}
+
+/// A job for a route.
+pub(super) fn job(
+    plan: &Plan,
+    route: &RouteName,
+    id: &JobId,
+    body: Bytes,
+    taken_at: UnixMs,
+    trace: &TraceContext,
+) -> Parcel {
+    let headers = traced(Headers::default(), trace).number(headers::TAKEN_AT, Some(taken_at.0));
+    send(plan.jobs_exchange(), route.as_str(), id, body, taken_at, headers)
+}
+
+/// A job for the next lane.
+pub(super) fn moved(plan: &Plan, m: &Move) -> Parcel {
+    let headers = traced(Headers::default(), &m.trace)
+        .number(headers::ATTEMPT, Some(m.carried.attempts.into()))
+        .number(headers::HOP, Some(m.carried.hops.into()))
+        .text(headers::ROUTE, m.carried.route.as_ref().map(RouteName::as_str))
+        .number(headers::TAKEN_AT, Some(m.taken_at.0));
+    send(plan.lanes_exchange(), m.to.as_str(), &m.job, m.body.clone(), m.taken_at, headers)
+}
+
+/// A dead letter.
+pub(super) fn buried(plan: &Plan, b: &Burial) -> Parcel {
+    let died_at = b.died_at.to_string();
+    let headers = traced(Headers::default(), &b.trace)
+        .text(headers::REASON, Some(b.reason.as_str()))
+        .text(headers::CLASS, b.class.map(otpd_core::Class::as_str))
+        .text(headers::PROVIDER, Some(b.provider.as_str()))
+        .text(headers::ROUTE, b.route.as_ref().map(RouteName::as_str))
+        .number(headers::HTTP_STATUS, b.http_status.map(u64::from))
+        .number(headers::ATTEMPTS, Some(b.attempts.into()))
+        .text(headers::DETAIL, b.detail.as_deref())
+        .text(headers::DIED_AT, Some(&died_at));
+    send(plan.dead(), DEAD_KEY, &b.job, b.body.clone(), b.died_at, headers)
+}
+
+fn send(exchange: String, key: &str, id: &JobId, body: Bytes, at: UnixMs, headers: Headers) -> Parcel {
+    let id = short(id.as_str());
+    let properties = properties(JOB_TYPE, &id, at)
+        .with_content_type("application/json".into())
+        .with_headers(headers.table());
+    Parcel { exchange: short(&exchange), key: short(key), id, body, properties, mandatory: true }
+}
+
+fn traced(headers: Headers, trace: &TraceContext) -> Headers {
+    headers
+        .text(headers::TRACE_PARENT, trace.parent.as_deref())
+        .text(headers::TRACE_STATE, trace.state.as_deref())
+}
+
+/// The trace a message carries.
+pub(super) fn trace(table: Option<&FieldTable>) -> TraceContext {
+    TraceContext {
+        parent: headers::text(table, headers::TRACE_PARENT, MAX_TRACE).map(Into::into),
+        state: headers::text(table, headers::TRACE_STATE, MAX_TRACE).map(Into::into),
+    }
+}
+
+/// When a message's job was taken: to the millisecond where otpd put it, else to the second.
+pub(super) fn taken_at(properties: &BasicProperties) -> Option<UnixMs> {
+    let exact = headers::number(properties.headers().as_ref(), headers::TAKEN_AT);
+    exact.or_else(|| properties.timestamp().map(|s| s.saturating_mul(1000))).map(UnixMs)
+}
+
+/// The message id, where it could be a job's.
+pub(super) fn message_id(properties: &BasicProperties) -> Option<JobId> {
+    properties.message_id().as_ref().and_then(|id| JobId::parse(id.as_str()).ok())
+}
+
+/// A job as the broker handed it out in `session`.
+pub(super) fn delivery(session: u32, got: lapin::message::Delivery) -> Delivery {
+    let table = got.properties.headers().as_ref();
+    let small = |key| headers::number(table, key).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let route = headers::text(table, headers::ROUTE, 255).and_then(|r| RouteName::parse(r).ok());
+    Delivery {
+        tag: Tag { session, number: got.delivery_tag },
+        carried: Carried {
+            attempts: small(headers::ATTEMPT),
+            hops: small(headers::HOP),
+            route: route.or_else(|| RouteName::parse(got.routing_key.as_str()).ok()),
+        },
+        message_id: message_id(&got.properties),
+        taken_at: taken_at(&got.properties),
+        redelivered: got.redelivered,
+        trace: trace(table),
+        body: got.data.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn plan() -> Plan {
+        Plan {
+            prefix: "otp.".into(),
+            lanes: Vec::new(),
+            dead_retention: Duration::from_secs(60),
+            events_retention: Duration::from_secs(60),
+        }
+    }
+
+    /// What the broker would hand out for a parcel.
+    fn handed_out(parcel: &Parcel) -> lapin::message::Delivery {
+        let (exchange, key) = (parcel.exchange.clone(), parcel.key.clone());
+        let mut got = lapin::message::Delivery::mock(7, exchange, key, true, parcel.body.to_vec());
+        got.properties = parcel.properties.clone();
+        got
+    }
+
+    #[test]
+    fn a_move_carries_everything_to_the_next_lane() {
+        let trace = TraceContext { parent: Some("00-a-b-01".into()), state: Some("k=v".into()) };
+        let moved = moved(
+            &plan(),
+            &Move {
+                to: ProviderName::parse("msgai").unwrap(),
+                job: JobId::parse("job-1").unwrap(),
+                body: Bytes::from_static(b"{}"),
+                carried: Carried { attempts: 3, hops: 1, route: RouteName::parse("login").ok() },
+                taken_at: UnixMs(1_800_000_000_123),
+                trace: trace.clone(),
+            },
+        );
+        assert_eq!(
+            (moved.exchange.as_str(), moved.key.as_str(), moved.id.as_str()),
+            ("otp.lanes", "msgai", "job-1")
+        );
+        let back = delivery(4, handed_out(&moved));
+        assert_eq!(back.tag, Tag { session: 4, number: 7 });
+        assert_eq!(back.carried, Carried { attempts: 3, hops: 1, route: RouteName::parse("login").ok() });
+        assert_eq!(back.taken_at, Some(UnixMs(1_800_000_000_123)));
+        assert_eq!(back.message_id, JobId::parse("job-1").ok());
+        assert_eq!((back.trace, back.redelivered), (trace, true));
+    }
+
+    #[test]
+    fn a_bare_message_is_a_job_of_its_routing_key() {
+        let mut got =
+            lapin::message::Delivery::mock(1, "otp.jobs".into(), "login".into(), false, b"x".to_vec());
+        got.properties =
+            BasicProperties::default().with_timestamp(1_800_000_000).with_message_id("not an id".into());
+        let back = delivery(1, got);
+        assert_eq!(back.carried, Carried { attempts: 0, hops: 0, route: RouteName::parse("login").ok() });
+        assert_eq!((back.taken_at, back.message_id), (Some(UnixMs(1_800_000_000_000)), None));
+    }
+
+    #[test]
+    fn nonsense_in_headers_is_passed_over() {
+        let nonsense = Headers::default()
+            .text(headers::ATTEMPT, Some("lots"))
+            .number(headers::HOP, Some(u64::from(u32::MAX) + 1))
+            .text(headers::ROUTE, Some("NOT A ROUTE"))
+            .text(headers::TRACE_PARENT, Some(&"x".repeat(513)));
+        let mut got = lapin::message::Delivery::mock(1, "x".into(), "NEITHER".into(), false, Vec::new());
+        got.properties = BasicProperties::default().with_headers(nonsense.table()).with_timestamp(u64::MAX);
+        let back = delivery(1, got);
+        assert_eq!((back.carried, back.trace), (Carried::default(), TraceContext::default()));
+        assert_eq!(back.taken_at, Some(UnixMs(u64::MAX)));
+    }
+
+    #[test]
+    fn the_marker_is_a_cloud_event_and_no_fact() {
+        let provider = ProviderName::parse("verihubs").unwrap();
+        let marker = marker(&plan(), "otpd/test", &provider, "u-1", UnixMs(0));
+        assert_eq!((marker.exchange.as_str(), marker.key.as_str()), ("otp.events", "lane.opened.verihubs"));
+        let event: serde_json::Value = serde_json::from_slice(&marker.body).unwrap();
+        assert_eq!((event["specversion"].as_str(), event["id"].as_str()), (Some("1.0"), Some("u-1")));
+        assert_eq!(event["type"], MARKER_TYPE);
+        assert_eq!(fact_json::decode(&marker.body), None);
+    }
+
+    #[test]
+    fn long_text_is_cut_at_a_character() {
+        assert_eq!(short(&"é".repeat(200)).as_str().len(), 254);
+        assert_eq!(short("abc").as_str(), "abc");
+    }
+}

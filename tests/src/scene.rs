@@ -1,0 +1,301 @@
+//! A whole scene for end-to-end tests: a private broker, mock providers, worker processes, and the
+//! ledger that must close at the end.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use bytes::Bytes;
+use otpd_core::{Fact, FactKind, JobId, RouteName, fact_json};
+use otpd_queue::rabbitmq::Rabbit;
+use otpd_queue::{LanePlan, Plan, TraceContext};
+use otpd_sim::{Job, Ledger, Mock, MockConfig, Summary};
+use tokio::sync::mpsc;
+
+use crate::rabbit::{PATIENCE, provider, rabbit, route};
+use crate::{Broker, otpd_bin};
+
+/// The scene. Worker processes are started from it; all of it is gone when it is dropped.
+pub struct Scene {
+    /// The providers.
+    pub mock: Mock,
+    /// The broker's queue, as a producer and an operator see it.
+    pub queue: Rabbit,
+    /// What is on the broker.
+    pub plan: Plan,
+    dir: PathBuf,
+    config: PathBuf,
+    ledger: Ledger,
+    facts: mpsc::Receiver<Fact>,
+    /// Every fact that was read, in order.
+    pub seen: Vec<Fact>,
+    ended: usize,
+    published: usize,
+}
+
+/// A lane of the scene: its name, whether it has a ceiling, the routes that begin with it.
+pub type LaneOf<'a> = (&'a str, bool, &'a [&'a str]);
+
+impl Scene {
+    /// Sets up: the topology is made, the mock runs, no worker does. `providers` is the TOML of the
+    /// config's providers and routes, in which `{mock}` stands for the mock's URL.
+    ///
+    /// # Panics
+    /// Where a part cannot be had.
+    pub async fn set(
+        broker: &Broker,
+        url: &str,
+        providers: &str,
+        lanes: &[LaneOf<'_>],
+        mock: MockConfig,
+    ) -> Self {
+        // Already installed by another scene of this process: all the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mock =
+            Mock::start(mock, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.expect("the mock listens");
+        let prefix = broker.prefix();
+        let plan = Plan {
+            prefix: prefix.clone(),
+            lanes: lanes
+                .iter()
+                .map(|(name, single_owner, routes)| LanePlan {
+                    provider: provider(name),
+                    single_owner: *single_owner,
+                    routes: routes.iter().map(|r| route(r)).collect(),
+                })
+                .collect(),
+            dead_retention: Duration::from_secs(7 * 86_400),
+            events_retention: Duration::from_secs(86_400),
+        };
+        let queue = rabbit(&broker.url(), &plan);
+        queue.apply_topology().await.expect("the topology is new");
+        let dir = std::env::temp_dir().join(format!(
+            "otpd-scene-{}-{}",
+            std::process::id(),
+            prefix.replace('.', "")
+        ));
+        std::fs::create_dir_all(&dir).expect("a temporary folder");
+        let config = dir.join("otpd.toml");
+        let text = format!(
+            "[broker]\nurl = \"{url}\"\nprefix = \"{prefix}\"\n{}",
+            providers.replace("{mock}", &mock.url())
+        );
+        std::fs::write(&config, text).expect("writable");
+        let facts = queue.follow(Duration::from_secs(60)).await.expect("the stream is there");
+        Self {
+            mock,
+            queue,
+            plan,
+            dir,
+            config,
+            ledger: Ledger::new(),
+            facts,
+            seen: Vec::new(),
+            ended: 0,
+            published: 0,
+        }
+    }
+
+    /// Starts a worker process; it may not be ready yet.
+    ///
+    /// # Panics
+    /// Where the binary cannot be started.
+    #[must_use]
+    pub fn worker(&self) -> WorkerProcess {
+        let admin = free_port();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("worker.log"))
+            .expect("a log");
+        let child = Command::new(otpd_bin())
+            .args(["worker", "--config"])
+            .arg(&self.config)
+            .env("OTPD__ADMIN__LISTEN", format!("\"127.0.0.1:{admin}\""))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the binary starts");
+        WorkerProcess { child, admin }
+    }
+
+    /// Runs `otpd` with this scene's config; gives exit code, output and errors.
+    ///
+    /// # Panics
+    /// Where the binary cannot be started.
+    #[must_use]
+    pub fn otpd(&self, arguments: &[&str]) -> (i32, String, String) {
+        let out = Command::new(otpd_bin())
+            .args(arguments)
+            .arg("--config")
+            .arg(&self.config)
+            .output()
+            .expect("runs");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr))
+    }
+
+    /// Publishes jobs to a route, each confirmed.
+    ///
+    /// # Panics
+    /// Where one is not.
+    pub async fn publish(&mut self, to: &str, jobs: impl IntoIterator<Item = Job>) {
+        let bodies: Vec<(String, Bytes)> = jobs.into_iter().map(|j| (j.id, Bytes::from(j.body))).collect();
+        self.publish_bodies(to, bodies).await;
+    }
+
+    /// Publishes bodies under their ids, each confirmed.
+    ///
+    /// # Panics
+    /// Where one is not.
+    pub async fn publish_bodies(&mut self, to: &str, bodies: Vec<(String, Bytes)>) {
+        let (to, trace) = (RouteName::parse(to).expect("a route"), TraceContext::default());
+        for (id, _) in &bodies {
+            self.ledger.published(id);
+            self.published += 1;
+        }
+        let sends = bodies.into_iter().map(|(id, body)| {
+            let (queue, to, trace) = (&self.queue, &to, &trace);
+            async move { queue.enqueue(to, &JobId::parse(&id).expect("an id"), body, trace).await }
+        });
+        for sent in futures::future::join_all(sends).await {
+            sent.expect("confirmed");
+        }
+    }
+
+    /// Reads facts until `enough` says so.
+    ///
+    /// # Panics
+    /// Where nothing happens for a minute.
+    pub async fn until(&mut self, what: &str, enough: impl Fn(&Self) -> bool) {
+        while !enough(self) {
+            let fact = tokio::time::timeout(PATIENCE, self.facts.recv()).await;
+            let Ok(Some(fact)) = fact else {
+                panic!("waiting for {what}: {} of {} ended; log: {}", self.ended, self.published, self.log());
+            };
+            self.ledger.event(&fact_json::encode(&fact, "scene")).expect("a fact is an event");
+            self.ended += usize::from(fact.kind.is_final());
+            self.seen.push(fact);
+        }
+    }
+
+    /// Reads facts until as many jobs have ended as were published.
+    pub async fn until_all_ended(&mut self) {
+        self.until("every job to end", |s| s.ended >= s.published).await;
+    }
+
+    /// How many jobs have ended.
+    #[must_use]
+    pub const fn ended(&self) -> usize {
+        self.ended
+    }
+
+    /// How many facts of a kind were read.
+    #[must_use]
+    pub fn count(&self, kind: FactKind) -> usize {
+        self.seen.iter().filter(|f| f.kind == kind).count()
+    }
+
+    /// The ledger, which must close.
+    ///
+    /// # Panics
+    /// Where it does not.
+    #[must_use]
+    pub fn close(&self) -> Summary {
+        match self.ledger.close() {
+            Ok(summary) => summary,
+            Err(unbalanced) => panic!("{unbalanced}\n{}", self.log()),
+        }
+    }
+
+    /// How many messages repeated a code to the same phone, as the providers counted.
+    #[must_use]
+    pub fn duplicates(&self) -> u64 {
+        self.mock.stats().accounts.iter().map(|a| a.duplicates).sum()
+    }
+
+    /// Attempts by job id, as the last fact of each says.
+    #[must_use]
+    pub fn attempts(&self) -> HashMap<String, u32> {
+        let mut attempts = HashMap::new();
+        for fact in &self.seen {
+            let most = attempts.entry(fact.job.to_string()).or_insert(0);
+            *most = fact.attempt.max(*most);
+        }
+        attempts
+    }
+
+    /// What the workers logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("worker.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A worker process; killed when dropped.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    child: Child,
+    admin: u16,
+}
+
+impl WorkerProcess {
+    /// What the admin port answers: status and text. `None` while it does not.
+    pub async fn admin(&self, path: &str) -> Option<(u16, String)> {
+        let url = format!("http://127.0.0.1:{}{path}", self.admin);
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().ok()?;
+        let answer = client.get(url).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    /// Waits until every lane consumes.
+    pub async fn ready(&self) {
+        crate::eventually("the worker to be ready", PATIENCE, || async {
+            self.admin("/readyz").await.filter(|(status, _)| *status == 200)
+        })
+        .await;
+    }
+
+    /// Kills it as a crash would.
+    ///
+    /// # Panics
+    /// Where it cannot be killed.
+    pub fn kill9(&mut self) {
+        self.child.kill().expect("it can be killed");
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to stop, and waits.
+    ///
+    /// # Panics
+    /// Where it does not stop within a minute.
+    pub async fn stop(mut self) -> ExitStatus {
+        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
+        assert!(killed.is_ok_and(|s| s.success()), "kill is there");
+        crate::eventually("the worker to stop", PATIENCE, || {
+            let ended = self.child.try_wait().expect("a child");
+            async move { ended }
+        })
+        .await
+    }
+}
+
+impl Drop for WorkerProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("it has an address").port()
+}
