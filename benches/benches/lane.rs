@@ -54,6 +54,8 @@ async fn run(bodies: &[Bytes]) -> Duration {
         routes: Arc::new(RouteTable::new([provider.clone()], [])),
         retry: RetryPolicy::default(),
         keep_code: true,
+        recipients: Arc::default(),
+        board: Arc::default(),
     };
     let (state, _seen) = watch::channel(LaneState::Opening);
     let metrics = Metrics::new().lane(&provider);

@@ -77,6 +77,8 @@ impl Drop for Proxy {
 async fn pass(mut client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
     let resets = weather.borrow().resets;
     let Ok(mut server) = TcpStream::connect(target).await else { return };
+    // Bad weather is made on command only: no waiting for more bytes.
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
     let reset = tokio::select! {

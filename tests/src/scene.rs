@@ -1,7 +1,7 @@
 //! A whole scene for end-to-end tests: a private broker, mock providers, worker processes, and the
 //! ledger that must close at the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -31,9 +31,12 @@ pub struct Scene {
     facts: mpsc::Receiver<Fact>,
     /// Every fact that was read, in order.
     pub seen: Vec<Fact>,
-    ended: usize,
+    ended: HashSet<JobId>,
     published: usize,
 }
+
+/// How long the stream must be silent before nothing more is expected of it.
+const SILENCE: Duration = Duration::from_millis(300);
 
 /// A lane of the scene: its name, whether it has a ceiling, the routes that begin with it.
 pub type LaneOf<'a> = (&'a str, bool, &'a [&'a str]);
@@ -93,7 +96,7 @@ impl Scene {
             ledger: Ledger::new(),
             facts,
             seen: Vec::new(),
-            ended: 0,
+            ended: HashSet::new(),
             published: 0,
         }
     }
@@ -104,6 +107,19 @@ impl Scene {
     /// Where the binary cannot be started.
     #[must_use]
     pub fn worker(&self) -> WorkerProcess {
+        self.start(&[])
+    }
+
+    /// Starts a worker process that reaches the broker at `url`.
+    ///
+    /// # Panics
+    /// Where the binary cannot be started.
+    #[must_use]
+    pub fn worker_at(&self, url: &str) -> WorkerProcess {
+        self.start(&[("OTPD__BROKER__URL", format!("\"{url}\""))])
+    }
+
+    fn start(&self, overrides: &[(&str, String)]) -> WorkerProcess {
         let admin = free_port();
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -114,6 +130,7 @@ impl Scene {
             .args(["worker", "--config"])
             .arg(&self.config)
             .env("OTPD__ADMIN__LISTEN", format!("\"127.0.0.1:{admin}\""))
+            .envs(overrides.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
@@ -173,23 +190,34 @@ impl Scene {
         while !enough(self) {
             let fact = tokio::time::timeout(PATIENCE, self.facts.recv()).await;
             let Ok(Some(fact)) = fact else {
-                panic!("waiting for {what}: {} of {} ended; log: {}", self.ended, self.published, self.log());
+                let (ended, published) = (self.ended.len(), self.published);
+                panic!("waiting for {what}: {ended} of {published} ended; log: {}", self.log());
             };
-            self.ledger.event(&fact_json::encode(&fact, "scene")).expect("a fact is an event");
-            self.ended += usize::from(fact.kind.is_final());
-            self.seen.push(fact);
+            self.read(fact);
         }
     }
 
-    /// Reads facts until as many jobs have ended as were published.
+    /// Reads facts until as many jobs have ended as were published, and then until the stream falls
+    /// silent: a job that ends once more must not go unnoticed.
     pub async fn until_all_ended(&mut self) {
-        self.until("every job to end", |s| s.ended >= s.published).await;
+        self.until("every job to end", |s| s.ended.len() >= s.published).await;
+        while let Ok(Some(fact)) = tokio::time::timeout(SILENCE, self.facts.recv()).await {
+            self.read(fact);
+        }
+    }
+
+    fn read(&mut self, fact: Fact) {
+        self.ledger.event(&fact_json::encode(&fact, "scene")).expect("a fact is an event");
+        if fact.kind.is_final() {
+            self.ended.insert(fact.job.clone());
+        }
+        self.seen.push(fact);
     }
 
     /// How many jobs have ended.
     #[must_use]
-    pub const fn ended(&self) -> usize {
-        self.ended
+    pub fn ended(&self) -> usize {
+        self.ended.len()
     }
 
     /// How many facts of a kind were read.
@@ -254,6 +282,13 @@ impl WorkerProcess {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().ok()?;
         let answer = client.get(url).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    /// How many jobs it holds in the waiting room of a lane: more than none only where it owns the lane.
+    pub async fn waiting(&self, provider: &str) -> u64 {
+        let sample = format!("otpd_waiting_jobs{{provider=\"{provider}\"}} ");
+        let shown = self.admin("/metrics").await.map(|(_, text)| text).unwrap_or_default();
+        shown.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or(0)
     }
 
     /// Waits until every lane consumes.

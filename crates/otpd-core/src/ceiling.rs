@@ -16,20 +16,13 @@
 //! Invariant: every place is held from [`Ceiling::take`] until the window has passed since its
 //! stamp, or until the stamp says the request never left. One owner per ceiling; no locks.
 
-use std::collections::VecDeque;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use governor::clock::Clock;
-use governor::middleware::NoOpMiddleware;
-use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
-
 use crate::arrival::Answers;
-use crate::clock::{Mono, nanos};
+use crate::clock::Mono;
+use crate::limit::Limit;
 use crate::rate::Rate;
 
 const PENDING: u64 = 0;
@@ -80,7 +73,7 @@ impl Stamp {
     }
 
     /// When its place is free again, as far as is known at `now`.
-    fn place(&self, held_for: Duration, usual: Option<Duration>, now: Mono) -> Place {
+    pub(crate) fn place(&self, held_for: Duration, usual: Option<Duration>, now: Mono) -> Place {
         match (self.0.written.load(Ordering::Acquire), self.0.arrived.load(Ordering::Acquire)) {
             (PENDING, _) => Place::Unknown,
             (NEVER_LEFT, _) => Place::FreeAt(Mono(0)),
@@ -95,7 +88,7 @@ impl Stamp {
     }
 }
 
-enum Place {
+pub(crate) enum Place {
     /// Until its attempt says more.
     Unknown,
     FreeAt(Mono),
@@ -114,8 +107,22 @@ pub enum ReadyAt {
 #[derive(Debug, Default)]
 pub struct Ceiling {
     limits: Vec<Limit>,
+    /// A limit that the provider named, below the configured ones, for as long as it is believed.
+    learned: Option<Learned>,
     answers: Answers,
 }
+
+#[derive(Debug)]
+struct Learned {
+    limit: Limit,
+    /// When it is raised by a step.
+    step_at: Mono,
+}
+
+/// What of a named limit is used: the provider counts on its own clock, and others may use the account.
+const TRUSTED: f64 = 0.9;
+/// By how much of itself a learned limit is raised after each of its windows.
+const STEP: f64 = 0.1;
 
 impl Ceiling {
     /// A ceiling of all `rates` at once (none: no ceiling), at most `burst` at one moment.
@@ -123,6 +130,7 @@ impl Ceiling {
     pub fn new(rates: &[Rate], burst: Option<u32>, now: Mono) -> Self {
         Self {
             limits: rates.iter().map(|rate| Limit::new(*rate, burst, now)).collect(),
+            learned: None,
             answers: Answers::default(),
         }
     }
@@ -130,7 +138,7 @@ impl Ceiling {
     /// Whether there is any limit.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
-        self.limits.is_empty()
+        self.limits.is_empty() && self.learned.is_none()
     }
 
     /// Takes a permit for one request that starts now.
@@ -140,14 +148,14 @@ impl Ceiling {
     pub fn take(&mut self, now: Mono) -> Result<Stamp, ReadyAt> {
         let usual = self.answers.usual();
         let mut denied: Option<ReadyAt> = None;
-        for limit in &mut self.limits {
+        for limit in self.all_limits() {
             denied = later(denied, limit.denies(now, usual));
         }
         if let Some(ready_at) = denied {
             return Err(ready_at);
         }
         let stamp = Stamp(Arc::new(Marks { unjudged: usual.is_none(), ..Marks::default() }));
-        for limit in &mut self.limits {
+        for limit in self.all_limits() {
             limit.charge(stamp.clone());
         }
         Ok(stamp)
@@ -156,7 +164,7 @@ impl Ceiling {
     /// The attempt of `stamp` is over: an answer came (`answered`), or it ended without one.
     pub fn ended(&mut self, stamp: &Stamp, answered: bool, now: Mono) {
         stamp.over();
-        if let (Some(written), false) = (stamp.written_at(), self.limits.is_empty()) {
+        if let (Some(written), false) = (stamp.written_at(), self.is_unlimited()) {
             stamp.arrived(self.answers.arrival(written, now, answered, stamp.0.unjudged));
         }
     }
@@ -167,8 +175,45 @@ impl Ceiling {
             let stamp = Stamp::default();
             stamp.written(at);
             stamp.arrived(at);
-            limit.places.push_back(stamp);
+            limit.charge(stamp);
         }
+    }
+
+    /// The provider named a limit. Where it is below what is in force, nine tenths of it are in force
+    /// from now on, raised by a tenth after each of its windows until the configured ceiling is reached
+    /// again. Says whether that changed anything.
+    pub fn lower(&mut self, named: Rate, now: Mono) -> bool {
+        let Some(rate) = scaled(named, TRUSTED) else { return false };
+        if self.per_second().is_some_and(|current| current <= rate.per_second()) {
+            return false;
+        }
+        self.learn(rate, now);
+        true
+    }
+
+    /// Raises a learned limit when its time has come; says whether it did.
+    pub fn recover(&mut self, now: Mono) -> bool {
+        let Some(learned) = self.learned.as_ref().filter(|l| l.step_at <= now) else { return false };
+        let raised = scaled(learned.limit.rate(), 1.0 + STEP);
+        let configured = self.limits.iter().map(|l| l.rate().per_second()).min_by(f64::total_cmp);
+        match raised.filter(|r| configured.is_none_or(|c| r.per_second() < c)) {
+            Some(rate) if configured.is_some() => self.learn(rate, now),
+            Some(_) | None => self.learned = None,
+        }
+        true
+    }
+
+    fn learn(&mut self, rate: Rate, now: Mono) {
+        let mut limit = Limit::new(rate, None, now);
+        limit.drain(now);
+        if let Some(before) = self.learned.take() {
+            limit.inherit(before.limit);
+        }
+        self.learned = Some(Learned { limit, step_at: now.plus(rate.per) });
+    }
+
+    fn all_limits(&mut self) -> impl Iterator<Item = &mut Limit> {
+        self.limits.iter_mut().chain(self.learned.as_mut().map(|l| &mut l.limit))
     }
 
     /// Empties the buckets: the flow starts paced, without the burst that idling earns.
@@ -187,8 +232,18 @@ impl Ceiling {
     /// The ceiling a second: the smallest of the limits; `None` when unlimited.
     #[must_use]
     pub fn per_second(&self) -> Option<f64> {
-        self.limits.iter().map(|l| l.rate.per_second()).min_by(f64::total_cmp)
+        let learned = self.learned.as_ref().map(|l| l.limit.rate());
+        let all = self.limits.iter().map(Limit::rate).chain(learned);
+        all.map(Rate::per_second).min_by(f64::total_cmp)
     }
+}
+
+/// A rate with `factor` times the count, at least 1.
+fn scaled(rate: Rate, factor: f64) -> Option<Rate> {
+    let count = (f64::from(rate.count) * factor).clamp(1.0, f64::from(crate::rate::MAX_COUNT));
+    // Rounded up when raised, or a small count would never grow; in range by the clamp.
+    let count = if factor > 1.0 { count.ceil() } else { count.floor() } as u32;
+    Rate::new(count.max(1), rate.per).ok()
 }
 
 fn later(a: Option<ReadyAt>, b: Option<ReadyAt>) -> Option<ReadyAt> {
@@ -196,140 +251,5 @@ fn later(a: Option<ReadyAt>, b: Option<ReadyAt>) -> Option<ReadyAt> {
         (None, other) | (other, None) => other,
         (Some(ReadyAt::WhenOneEnds), _) | (_, Some(ReadyAt::WhenOneEnds)) => Some(ReadyAt::WhenOneEnds),
         (Some(ReadyAt::At(a)), Some(ReadyAt::At(b))) => Some(ReadyAt::At(a.max(b))),
-    }
-}
-
-/// The bucket's clock: stands still while the window denies.
-#[derive(Clone, Debug, Default)]
-struct BucketClock(Arc<AtomicU64>);
-
-impl Clock for BucketClock {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::new(self.0.load(Ordering::Relaxed))
-    }
-}
-
-type Bucket = RateLimiter<NotKeyed, InMemoryState, BucketClock, NoOpMiddleware<Nanos>>;
-
-#[derive(Debug)]
-struct Limit {
-    rate: Rate,
-    /// How long a place is held after its stamp.
-    held_for: Duration,
-    places: VecDeque<Stamp>,
-    bucket: Bucket,
-    bucket_burst: NonZeroU32,
-    clock: BucketClock,
-    /// How much real time the bucket's clock has stood still.
-    stood_still: Duration,
-    /// Since when, and until when, the window denies.
-    denied: Option<(Mono, Option<Mono>)>,
-    /// The bucket has given a token that the window, or another limit, did not let us use.
-    prepaid: bool,
-}
-
-/// What each place is kept longer than its window, for what happens after the socket.
-fn margin(per: Duration) -> Duration {
-    (per / 200).clamp(Duration::from_millis(5), Duration::from_millis(250))
-}
-
-impl Limit {
-    fn new(rate: Rate, burst: Option<u32>, now: Mono) -> Self {
-        let held_for = rate.per + margin(rate.per);
-        let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
-        let bucket_burst = burst.and_then(NonZeroU32::new).map_or(count, |b| b.min(count));
-        let pace = (held_for / count.get()).max(Duration::from_nanos(1));
-        let quota =
-            Quota::with_period(pace).unwrap_or_else(|| Quota::per_second(count)).allow_burst(bucket_burst);
-        let clock = BucketClock::default();
-        clock.0.store(now.0, Ordering::Relaxed);
-        Self {
-            rate,
-            held_for,
-            places: VecDeque::with_capacity(usize::try_from(rate.count.min(4096)).unwrap_or(0)),
-            bucket: RateLimiter::direct_with_clock(quota, clock.clone()),
-            bucket_burst,
-            clock,
-            stood_still: Duration::ZERO,
-            denied: None,
-            prepaid: false,
-        }
-    }
-
-    fn capacity(&self) -> usize {
-        usize::try_from(self.rate.count).unwrap_or(usize::MAX)
-    }
-
-    /// The bucket first: only a token that the window does not let us use stops the bucket's clock.
-    fn denies(&mut self, now: Mono, usual: Option<Duration>) -> Option<ReadyAt> {
-        self.turn_clock(now);
-        if !self.prepaid {
-            if let Err(not_until) = self.bucket.check() {
-                let wait = not_until.wait_time_from(self.clock.now());
-                return Some(ReadyAt::At(now.plus(wait.max(Duration::from_nanos(1)))));
-            }
-            self.prepaid = true;
-        }
-        let ready_at = self.window_denies(now, usual)?;
-        let until = match ready_at {
-            ReadyAt::At(at) => Some(at),
-            ReadyAt::WhenOneEnds => None,
-        };
-        self.denied = Some((now, until));
-        Some(ready_at)
-    }
-
-    /// Brings the bucket's clock to `now`, less the time the window denied.
-    fn turn_clock(&mut self, now: Mono) {
-        if let Some((since, until)) = self.denied.take() {
-            let until = until.map_or(now, |u| u.min(now));
-            self.stood_still += until.since(since);
-        }
-        self.clock.0.store(now.0.saturating_sub(nanos(self.stood_still)), Ordering::Relaxed);
-    }
-
-    fn window_denies(&mut self, now: Mono, usual: Option<Duration>) -> Option<ReadyAt> {
-        let held_for = self.held_for;
-        let free = |p: &Stamp| matches!(p.place(held_for, usual, now), Place::FreeAt(at) if at <= now);
-        while self.places.front().is_some_and(free) {
-            self.places.pop_front();
-        }
-        if self.places.len() < self.capacity() {
-            return None;
-        }
-        // The oldest is not free, but one after it may be: a request that could not leave holds the front.
-        self.places.retain(|p| !free(p));
-        if self.places.len() < self.capacity() {
-            return None;
-        }
-        let over = self.places.len() - self.capacity();
-        let mut ends: Vec<Mono> = self
-            .places
-            .iter()
-            .filter_map(|p| match p.place(held_for, usual, now) {
-                Place::FreeAt(at) => Some(at),
-                Place::Unknown => None,
-            })
-            .collect();
-        ends.sort_unstable();
-        Some(ends.get(over).map_or(ReadyAt::WhenOneEnds, |at| ReadyAt::At(*at)))
-    }
-
-    fn charge(&mut self, stamp: Stamp) {
-        self.prepaid = false;
-        self.places.push_back(stamp);
-    }
-
-    fn drain(&mut self, now: Mono) {
-        self.turn_clock(now);
-        let _ = self.bucket.check_n(self.bucket_burst);
-    }
-
-    fn used_ratio(&self, now: Mono, usual: Option<Duration>) -> f64 {
-        let free = |p: &&Stamp| matches!(p.place(self.held_for, usual, now), Place::FreeAt(at) if at <= now);
-        let held = self.places.iter().filter(|p| !free(p)).count();
-        f64::from(u32::try_from(held).unwrap_or(u32::MAX)) / f64::from(self.rate.count)
     }
 }

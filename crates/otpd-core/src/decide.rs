@@ -45,6 +45,8 @@ pub enum Disposition {
     NextProvider,
     /// Dead letter, for this reason.
     Dead(Reason),
+    /// The account is refused, and no other is left: wait for it, without using up an attempt.
+    Hold,
     /// The code will be of no use by the time it could be tried again.
     Expired,
 }
@@ -69,7 +71,7 @@ pub fn decide(attempted: &Attempted<'_>, retry: &RetryPolicy, on_ambiguous: OnAm
             }
         }
         Outcome::Account { .. } if has_next => Disposition::NextProvider,
-        Outcome::Account { reason } => Disposition::Dead(*reason),
+        Outcome::Account { .. } => Disposition::Hold,
     }
 }
 
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn table() {
-        use Disposition::{Dead, Done, Expired, NextProvider, RetryAt};
+        use Disposition::{Dead, Done, Expired, Hold, NextProvider, RetryAt};
         let accepted = Outcome::Accepted { message_id: None, note: None };
         let account = Outcome::Account { reason: Reason::AuthInvalid };
         let ambiguous = Outcome::Ambiguous { reason: Reason::Timeout };
@@ -139,7 +141,7 @@ mod tests {
             (permanent(Reason::TemplateMissing), 1, 1, resend, NextProvider),
             (permanent(Reason::RecipientNotOnWhatsapp), 1, 1, resend, Dead(Reason::RecipientNotOnWhatsapp)),
             (account.clone(), 1, 1, resend, NextProvider),
-            (account, 1, 0, resend, Dead(Reason::AuthInvalid)),
+            (account, 1, 0, resend, Hold),
             (ambiguous.clone(), 1, 0, resend, RetryAt(UnixMs(1500))),
             (ambiguous.clone(), 1, 1, OnAmbiguous::NextProvider, NextProvider),
             (ambiguous.clone(), 1, 0, OnAmbiguous::NextProvider, Dead(Reason::AmbiguousParked)),

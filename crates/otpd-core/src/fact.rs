@@ -25,11 +25,17 @@ pub enum FactKind {
     Duplicate,
     /// It failed for good and is in the dead letters.
     Dead,
+    /// Its request is about to be written: what a hand-over counts until the answer's own fact.
+    Sending,
+    /// The provider takes nothing for a while; told with the job that met it.
+    Paused,
+    /// The provider takes messages again; told with the job that found out.
+    Resumed,
 }
 
 impl FactKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::Accepted,
         Self::Retrying,
         Self::FailedOver,
@@ -37,6 +43,9 @@ impl FactKind {
         Self::Expired,
         Self::Duplicate,
         Self::Dead,
+        Self::Sending,
+        Self::Paused,
+        Self::Resumed,
     ];
 
     /// The CloudEvents `type`.
@@ -50,13 +59,16 @@ impl FactKind {
             Self::Expired => "otp.job.expired",
             Self::Duplicate => "otp.job.duplicate",
             Self::Dead => "otp.job.dead",
+            Self::Sending => "otp.lane.sending",
+            Self::Paused => "otp.provider.paused",
+            Self::Resumed => "otp.provider.resumed",
         }
     }
 
     /// The last word of the type, as labels and tables show it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        self.event_type().trim_start_matches("otp.job.")
+        self.event_type().rsplit('.').next().unwrap_or_default()
     }
 
     /// The kind with this CloudEvents `type`.
@@ -70,7 +82,12 @@ impl FactKind {
     pub const fn is_final(self) -> bool {
         match self {
             Self::Accepted | Self::Superseded | Self::Expired | Self::Dead => true,
-            Self::Retrying | Self::FailedOver | Self::Duplicate => false,
+            Self::Retrying
+            | Self::FailedOver
+            | Self::Duplicate
+            | Self::Sending
+            | Self::Paused
+            | Self::Resumed => false,
         }
     }
 }
@@ -163,6 +180,6 @@ impl Fact {
     /// The event's id: the same for the same fact, however often it is published.
     #[must_use]
     pub fn event_id(&self) -> String {
-        format!("{}/{}/{}/{}", self.job, self.provider, self.attempt, self.kind.as_str())
+        format!("{}/{}/{}/{}/{}", self.job, self.provider, self.attempt, self.kind.as_str(), self.at.0)
     }
 }

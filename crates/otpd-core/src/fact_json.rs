@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(
             text,
             concat!(
-                r#"{"specversion":"1.0","id":"job-1/verihubs/2/accepted","source":"otpd/test","#,
+                r#"{"specversion":"1.0","id":"job-1/verihubs/2/accepted/1800000000000","source":"otpd/test","#,
                 r#""type":"otp.job.accepted","subject":"job-1","time":"2027-01-15T08:00:00.000Z","#,
                 r#""datacontenttype":"application/json","data":{"provider":"verihubs","route":"login","#,
                 r#""attempt":2,"class":"accepted","reason":"missing_id","http_status":201,"#,

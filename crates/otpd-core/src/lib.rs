@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod arrival;
+pub mod breaker;
 pub mod ceiling;
 pub mod clock;
 pub mod code;
@@ -16,6 +17,7 @@ pub mod decide;
 pub mod fact;
 pub mod fact_json;
 pub mod job;
+mod limit;
 pub mod metadata;
 pub mod names;
 pub mod outcome;
@@ -23,11 +25,13 @@ pub mod phone;
 pub mod rate;
 pub mod reason;
 pub mod recent;
+pub mod recipients;
 pub mod retry;
 pub mod route;
 pub mod text;
 
 pub use admission::{Admission, admit};
+pub use breaker::{Breaker, Change, Gate};
 pub use ceiling::{Ceiling, ReadyAt, Stamp};
 pub use clock::{Mono, UnixMs};
 pub use code::OtpCode;
@@ -41,5 +45,6 @@ pub use phone::Phone;
 pub use rate::Rate;
 pub use reason::Reason;
 pub use recent::{Known, Recent};
+pub use recipients::Recipients;
 pub use retry::RetryPolicy;
 pub use route::{Route, RouteTable, TrafficClass};

@@ -82,9 +82,10 @@ impl Recent {
         };
         let known = self.jobs.get(&key);
         let news = match fact.kind {
-            FactKind::Duplicate => false,
+            FactKind::Duplicate | FactKind::Paused | FactKind::Resumed => false,
             FactKind::Accepted => true,
-            FactKind::Retrying
+            FactKind::Sending
+            | FactKind::Retrying
             | FactKind::FailedOver
             | FactKind::Superseded
             | FactKind::Expired
@@ -106,8 +107,8 @@ impl Recent {
             FactKind::Accepted => Known::Accepted,
             FactKind::Superseded | FactKind::Expired | FactKind::Dead => Known::Ended,
             FactKind::FailedOver if entry.provider == hash(provider.as_str(), 2) => Known::MovedOn,
-            FactKind::FailedOver | FactKind::Retrying => tried,
-            FactKind::Duplicate => Known::Nothing,
+            FactKind::FailedOver | FactKind::Retrying | FactKind::Sending => tried,
+            FactKind::Duplicate | FactKind::Paused | FactKind::Resumed => Known::Nothing,
         }
     }
 

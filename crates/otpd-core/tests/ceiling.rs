@@ -224,3 +224,22 @@ proptest! {
         prop_assert!(arrivals.len() as f64 >= bound * 0.98, "{} of {}", arrivals.len(), bound);
     }
 }
+
+#[test]
+fn a_named_limit_is_obeyed_and_recovers_step_by_step() {
+    let mut ceiling = Ceiling::new(&rates("600/min"), None, START);
+    assert!(!ceiling.lower("700/min".parse().unwrap(), START), "above what is in force");
+    assert!(ceiling.lower("100/min".parse().unwrap(), START));
+    assert!((ceiling.per_second().unwrap() - 1.5).abs() < 1e-9);
+    let arrivals = greedy(&mut ceiling, Duration::from_secs(60), &SMOOTH);
+    assert!((80..=90).contains(&arrivals.len()), "{}", arrivals.len());
+    let mut now = START;
+    let mut steps = 0;
+    while ceiling.per_second().unwrap() < 10.0 {
+        now = now.plus(Duration::from_secs(60));
+        assert!(ceiling.recover(now) && !ceiling.recover(now));
+        steps += 1;
+    }
+    assert!((15..=25).contains(&steps), "{steps}");
+    assert!(!ceiling.recover(now.plus(Duration::from_secs(600))));
+}

@@ -87,7 +87,8 @@ pub enum Inbound {
         /// Its number.
         session: u32,
     },
-    /// Facts of the last minutes, oldest first, of all lanes.
+    /// Facts of the last minutes, oldest first, of all lanes. A later one of the same session may
+    /// begin where the one before ended.
     History(Vec<Fact>),
     /// A job.
     Delivery(Delivery),
@@ -181,7 +182,11 @@ pub enum Order {
 
 /// A settlement that is not confirmed yet. Whoever carries it out holds this until it is.
 #[derive(Debug)]
-pub struct Ticket(Arc<Unconfirmed>);
+pub struct Ticket {
+    unconfirmed: Arc<Unconfirmed>,
+    /// Somebody waits for this very settlement: its end is the news.
+    _waited_for: Option<oneshot::Sender<()>>,
+}
 
 #[derive(Debug, Default)]
 struct Unconfirmed {
@@ -191,8 +196,8 @@ struct Unconfirmed {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.0.count.fetch_sub(1, Ordering::Relaxed);
-        self.0.fewer.notify_one();
+        self.unconfirmed.count.fetch_sub(1, Ordering::Relaxed);
+        self.unconfirmed.fewer.notify_one();
     }
 }
 
@@ -214,8 +219,21 @@ impl Settler {
 
     /// Hands in a settlement. The backend outlives its lanes, so this cannot be refused.
     pub fn settle(&self, settlement: Settlement) {
+        self.hand_in(settlement, None);
+    }
+
+    /// Hands in a settlement; the receiver ends, with nothing in it, once it is confirmed.
+    #[must_use]
+    pub fn confirmed(&self, settlement: Settlement) -> oneshot::Receiver<()> {
+        let (waited_for, confirmed) = oneshot::channel();
+        self.hand_in(settlement, Some(waited_for));
+        confirmed
+    }
+
+    fn hand_in(&self, settlement: Settlement, waited_for: Option<oneshot::Sender<()>>) {
         self.unconfirmed.count.fetch_add(1, Ordering::Relaxed);
-        let _ = self.orders.send(Order::Settle(settlement, Ticket(self.unconfirmed.clone())));
+        let ticket = Ticket { unconfirmed: self.unconfirmed.clone(), _waited_for: waited_for };
+        let _ = self.orders.send(Order::Settle(settlement, ticket));
     }
 
     /// How many settlements are not confirmed yet: what a crash would let happen again.

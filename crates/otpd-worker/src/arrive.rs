@@ -1,10 +1,11 @@
 //! What comes from the queue: sessions, history, jobs. After [`Lane::hear`] a job is held, settled
 //! without a request, or was known already.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use otpd_core::admission::{Arrival, arrive};
-use otpd_core::{FactKind, Known, Reason, Route, SendJob, UnixMs};
+use otpd_core::{Ceiling, Fact, FactKind, Known, Reason, Route, SendJob, UnixMs};
 use otpd_queue::{Delivery, Inbound, Settlement, Then};
 
 use crate::dispatch::Lane;
@@ -18,6 +19,8 @@ impl<E: Endpoint> Lane<E> {
         match inbound {
             Inbound::Opened { session } => {
                 self.session = session;
+                self.lease.hold(session);
+                self.window_is_ours = false;
                 self.room.clear();
                 if session > 1 {
                     self.metrics.reconnects.inc();
@@ -29,6 +32,7 @@ impl<E: Endpoint> Lane<E> {
             Inbound::Lost { session } => {
                 tracing::warn!(provider = %self.settings.provider, session, waiting = self.room.len(),
                     "the queue is away; waiting jobs come again when it is back");
+                self.lease.lose();
                 self.room.clear();
                 if !self.draining {
                     self.state.send_replace(LaneState::Lost);
@@ -45,19 +49,37 @@ impl<E: Endpoint> Lane<E> {
         }
     }
 
-    /// Requests that an earlier owner of the lane made count in this owner's window.
-    fn count_predecessors(&mut self, facts: &[otpd_core::Fact]) {
-        if self.ceiling.is_unlimited() || self.arrivals > 0 {
+    /// A session begins with an empty window and bucket: somebody else may have been the owner. Every
+    /// request of any owner was announced on the stream before it was sent; the ones whose answer is
+    /// not there too may have been sent as late as now.
+    fn count_predecessors(&mut self, facts: &[Fact]) {
+        if self.settings.ceiling.is_empty() || self.window_is_ours {
             return;
         }
-        let mut seen = false;
-        for at in facts.iter().filter(|f| f.provider == self.settings.provider).filter_map(|f| f.sent_at) {
-            self.ceiling.seed(self.clock.mono_of(at));
-            seen = true;
+        self.window_is_ours = true;
+        let (now, wall) = (self.clock.mono(), self.clock.wall());
+        let horizon = self.settings.ceiling.iter().map(|r| r.per).max().unwrap_or_default() * 2;
+        let mut requests: HashMap<(&str, u32), Option<UnixMs>> = HashMap::new();
+        let own = facts.iter().filter(|f| f.provider == self.settings.provider);
+        for fact in own.filter(|f| wall.since(f.at) <= horizon) {
+            match (fact.kind, fact.sent_at) {
+                (FactKind::Sending, _) => {
+                    requests.entry((fact.job.as_str(), fact.attempt)).or_insert(None);
+                }
+                (_, Some(sent_at)) => {
+                    requests.insert((fact.job.as_str(), fact.attempt), Some(sent_at));
+                }
+                (_, None) => {}
+            }
         }
-        if seen {
-            self.ceiling.start_paced(self.clock.mono());
+        if requests.is_empty() && self.session == 1 {
+            return; // nobody was here lately: whatever idling earns is there
         }
+        self.ceiling = Ceiling::new(&self.settings.ceiling, self.settings.burst, now);
+        for sent_at in requests.values() {
+            self.ceiling.seed(sent_at.map_or(now, |at| self.clock.mono_of(at).min(now)));
+        }
+        self.ceiling.start_paced(now);
     }
 
     fn take_in(&mut self, delivery: Delivery) {
@@ -147,7 +169,7 @@ impl<E: Endpoint> Lane<E> {
             return self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
         }
         self.successors.note(&held.job, held.expires_at, now);
-        let mut held = held;
+        let Some(mut held) = self.spill(held, now) else { return };
         if let Some(at) = not_before.filter(|at| *at > now) {
             held.ready_at = self.clock.mono_of(at);
         }

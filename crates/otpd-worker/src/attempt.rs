@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use otpd_core::admission::Waiting;
+use otpd_queue::{Settlement, Then};
+use tokio::sync::oneshot;
+
 use otpd_core::{
     Admission, Answered, Attempted, Disposition, FactKind, Mono, Reason, Stamp, UnixMs, admit, decide,
 };
@@ -11,10 +14,15 @@ use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
 use crate::waiting_room::Held;
 
+/// How long the announcement of a request may take to be confirmed. Below half of the broker's
+/// heartbeat time-out (10 s): an owner that is cut off stops before another one starts.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(3);
+
 /// A request that ended.
 pub(crate) struct Ended {
     pub(crate) held: Held,
-    pub(crate) answered: Answered,
+    /// `None`: it was never sent, because it could not be announced.
+    pub(crate) answered: Option<Answered>,
     pub(crate) stamp: Stamp,
     pub(crate) permit_at: Mono,
 }
@@ -54,18 +62,43 @@ impl<E: Endpoint> Lane<E> {
             return;
         };
         self.metrics.permit_wait.observe(permit_at.since(held.ready_at).as_secs_f64());
+        self.tell_resumed(&held);
+        if held.attempts == 0 {
+            self.count_recipient(&held.job, permit_at);
+        }
+        self.breaker.started();
         held.attempts += 1;
         self.flying.insert(held.job.id.clone(), held.tag);
-        let endpoint = self.endpoint.clone();
+        let announced = self.announce(&held);
+        let (endpoint, lease) = (self.endpoint.clone(), self.lease.clone());
         self.in_flight.push(Box::pin(async move {
+            if let Some(announced) = announced {
+                let in_time = tokio::time::timeout(ANNOUNCED_WITHIN, announced).await.is_ok();
+                if !in_time || !lease.holds(held.tag.session) {
+                    stamp.over();
+                    return Ended { held, answered: None, stamp, permit_at };
+                }
+            }
             let answered = endpoint.send(&held.job, held.expires_at, &stamp).await;
-            Ended { held, answered, stamp, permit_at }
+            Ended { held, answered: Some(answered), stamp, permit_at }
         }));
+    }
+
+    /// Under a ceiling every request is on the stream, confirmed, before it is sent: the next owner
+    /// counts it, and an owner that the broker does not hear sends nothing. Without a ceiling there is
+    /// nothing to count, and several owners.
+    fn announce(&self, held: &Held) -> Option<oneshot::Receiver<()>> {
+        if self.settings.ceiling.is_empty() {
+            return None;
+        }
+        let fact = self.fact(FactKind::Sending, held, None, self.clock.wall());
+        Some(self.settler.confirmed(Settlement { fact: Some(fact), then: Then::Keep }))
     }
 
     /// Judges an answer and does what follows.
     pub(crate) fn finish(&mut self, ended: Ended) {
         let Ended { mut held, answered, stamp, permit_at } = ended;
+        let Some(answered) = answered else { return self.not_sent(held, &stamp) };
         let now = self.clock.wall();
         let ended_at = self.clock.mono();
         let http = ended_at.since(permit_at);
@@ -75,6 +108,7 @@ impl<E: Endpoint> Lane<E> {
         if let Some(tag) = self.flying.remove(&held.job.id) {
             held.tag = tag;
         }
+        self.learn(&held, &answered, ended_at);
         let attempted = Attempted {
             answered: &answered,
             attempts: held.attempts,
@@ -95,7 +129,20 @@ impl<E: Endpoint> Lane<E> {
             Disposition::RetryAt(at) => self.retry(held, &answer, at, now),
             Disposition::NextProvider => self.fail_over(held, &answer, now),
             Disposition::Dead(reason) => self.bury(held, reason, Some(&answer), Some(now)),
+            Disposition::Hold => self.hold_on(held, &answer, now),
             Disposition::Expired => self.expire_after(held, &answer, now),
+        }
+    }
+
+    /// A request that could not be announced goes back to its place, where its delivery still is ours.
+    fn not_sent(&mut self, mut held: Held, stamp: &Stamp) {
+        self.ceiling.ended(stamp, false, self.clock.mono());
+        if let Some(tag) = self.flying.remove(&held.job.id) {
+            held.tag = tag;
+        }
+        held.attempts -= 1;
+        if !self.draining && self.lease.holds(held.tag.session) {
+            self.back_to_the_room(held, None);
         }
     }
 }

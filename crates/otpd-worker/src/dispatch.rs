@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use otpd_core::{Ceiling, JobId, Mono, ReadyAt, Recent, Route};
+use otpd_core::{Breaker, Ceiling, JobId, Mono, ReadyAt, Recent, Recipients, Route, TrafficClass, UnixMs};
 use otpd_queue::{Inbound, LaneQueue, LaneStop, Settler, Tag};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -33,6 +33,8 @@ use tokio_util::sync::CancellationToken;
 use crate::attempt::Ended;
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
+use crate::gates::Closed;
+use crate::lease::Lease;
 use crate::metrics::LaneMetrics;
 use crate::settings::{LaneSettings, Shared};
 use crate::successors::Successors;
@@ -41,6 +43,8 @@ use crate::worker::LaneState;
 
 /// How many queue messages are taken in one turn before requests are started.
 const INBOX_TURN: usize = 256;
+/// How often a bulk job looks again whether the ceiling has room beside what is kept for others.
+const BULK_LOOK: Duration = Duration::from_millis(20);
 /// The longest sleep: gauges are fresh, and a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -64,7 +68,17 @@ pub struct Lane<E: Endpoint> {
     pub(crate) successors: Successors,
     pub(crate) recent: Recent,
     pub(crate) ceiling: Ceiling,
+    /// The ceiling's window was taken over in this session.
+    pub(crate) window_is_ours: bool,
+    pub(crate) breaker: Breaker,
+    /// Until when the provider wants nothing.
+    pub(crate) paused_until: Option<Mono>,
+    pub(crate) resume_untold: bool,
+    /// Until when the provider wants nothing for a recipient.
+    pub(crate) pairs: Recipients,
     pub(crate) session: u32,
+    /// The session, as the requests under way see it.
+    pub(crate) lease: Lease,
     pub(crate) arrivals: u64,
     pub(crate) in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// The deliveries of jobs whose request is under way; a redelivery updates its tag.
@@ -111,7 +125,13 @@ impl<E: Endpoint> Lane<E> {
             successors: Successors::default(),
             recent: Recent::default(),
             ceiling,
+            window_is_ours: false,
+            breaker: Breaker::default(),
+            paused_until: None,
+            resume_untold: false,
+            pairs: Recipients::default(),
             session: 0,
+            lease: Lease::default(),
             arrivals: 0,
             in_flight: FuturesUnordered::new(),
             flying: HashMap::new(),
@@ -175,21 +195,7 @@ impl<E: Endpoint> Lane<E> {
             self.expire(held);
         }
         self.room.turn(wall);
-        let mut permit: Option<Mono> = None;
-        while !self.draining
-            && self.in_flight.len() < self.settings.max_in_flight
-            && self.next_is_worth_it(wall)
-        {
-            let now = self.clock.mono();
-            match self.ceiling.take(now) {
-                Ok(stamp) => self.start(now, stamp),
-                Err(ReadyAt::At(at)) => {
-                    permit = Some(at);
-                    break;
-                }
-                Err(ReadyAt::WhenOneEnds) => break,
-            }
-        }
+        let permit = self.start_while_permitted(wall);
         self.show();
         let mut wake = Instant::now() + LONGEST_SLEEP;
         if let Some(at) = permit {
@@ -201,13 +207,42 @@ impl<E: Endpoint> Lane<E> {
         wake
     }
 
+    /// Starts requests; gives the time at which the next could start, where that is known.
+    fn start_while_permitted(&mut self, wall: UnixMs) -> Option<Mono> {
+        while !self.draining && self.has_room() && self.next_is_worth_it(wall) {
+            let now = self.clock.mono();
+            match self.gate(now) {
+                Ok(()) => {}
+                Err(Closed::Until(at)) => return Some(at),
+                Err(Closed::UntilOneEnds) => return None,
+            }
+            if !self.recipient_is_ready(now) {
+                continue;
+            }
+            if !self.class_has_room(now) {
+                return Some(now.plus(BULK_LOOK));
+            }
+            match self.ceiling.take(now) {
+                Ok(stamp) => self.start(now, stamp),
+                Err(ReadyAt::At(at)) => return Some(at),
+                Err(ReadyAt::WhenOneEnds) => return None,
+            }
+        }
+        None
+    }
+
     /// Requests under way and ends that are not confirmed yet count together: that is what a crash
     /// could repeat.
     fn has_room(&self) -> bool {
         self.in_flight.len() + self.settler.unconfirmed() < self.settings.max_in_flight
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
+        let now = self.clock.mono();
+        if self.ceiling.recover(now) {
+            self.show_ceiling();
+        }
+        self.shared.board.say(&self.settings.provider, self.estimate(TrafficClass::Bulk, now));
         self.metrics.waiting.set(i64::try_from(self.room.len()).unwrap_or(i64::MAX));
         self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
     }

@@ -1,16 +1,19 @@
 //! The worker: one lane for each provider account, each a single task that owns its state.
 //!
 //! Read [`dispatch`] first: it is the loop. Around it, in the order in which a job meets them:
-//! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`attempt`] (permit, request,
-//! answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
+//! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`gates`] (pause, breaker, recipient,
+//! spill), [`attempt`] (permit, request, answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
 //! drains them; [`metrics`] counts.
 
 pub mod arrive;
 pub mod attempt;
+pub mod board;
 pub mod burial;
 pub mod clock;
 pub mod dispatch;
 pub mod endpoint;
+pub mod gates;
+pub mod lease;
 pub mod metrics;
 pub mod settings;
 pub mod settle;
@@ -18,6 +21,7 @@ pub mod successors;
 pub mod waiting_room;
 pub mod worker;
 
+pub use board::Board;
 pub use clock::Clock;
 pub use dispatch::Lane;
 pub use endpoint::Endpoint;

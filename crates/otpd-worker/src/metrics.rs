@@ -66,6 +66,7 @@ pub struct Metrics {
     dead: Family<ReasonLabel, Counter>,
     oldest: Family<ProviderLabel, RatioGauge>,
     possible_duplicates: Family<ProviderLabel, Counter>,
+    breaker_open: Family<ProviderLabel, Gauge>,
     reconnects: Counter,
     registry: Mutex<Registry>,
 }
@@ -133,6 +134,11 @@ impl Metrics {
                 "possible_duplicates",
                 "Messages that may have reached the recipient twice"
             ),
+            breaker_open: family!(
+                Family::default(),
+                "breaker_open",
+                "1 while the provider refuses or fails and is asked with one job at a time"
+            ),
             reconnects: family!(
                 Counter::default(),
                 "broker_reconnects",
@@ -181,6 +187,7 @@ impl Metrics {
             waiting: self.waiting.get_or_create_owned(&label),
             oldest: self.oldest.get_or_create_owned(&label),
             possible_duplicates: self.possible_duplicates.get_or_create_owned(&label),
+            breaker_open: self.breaker_open.get_or_create_owned(&label),
             reconnects: self.reconnects.clone(),
             provider: provider.clone(),
         }
@@ -217,6 +224,8 @@ pub struct LaneMetrics {
     pub oldest: RatioGauge,
     /// Messages that may have arrived twice.
     pub possible_duplicates: Counter,
+    /// 1 while the breaker is open.
+    pub breaker_open: Gauge,
     /// Sessions found again after one was lost.
     pub reconnects: Counter,
 }

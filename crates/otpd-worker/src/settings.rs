@@ -1,9 +1,11 @@
 //! What a lane is told: valid values, made once from the config.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use otpd_core::{OnAmbiguous, ProviderName, Rate, RetryPolicy, RouteTable};
+use otpd_core::{OnAmbiguous, ProviderName, Rate, Recipients, RetryPolicy, RouteTable};
+
+use crate::board::Board;
 
 /// The most deliveries a lane holds.
 pub const MOST_HELD: u16 = 10_000;
@@ -32,6 +34,10 @@ pub struct Shared {
     pub retry: RetryPolicy,
     /// Whether dead letters keep the code.
     pub keep_code: bool,
+    /// What each recipient got from any lane of this process.
+    pub recipients: Arc<Mutex<Recipients>>,
+    /// How busy the lanes of this process are.
+    pub board: Arc<Board>,
 }
 
 impl LaneSettings {

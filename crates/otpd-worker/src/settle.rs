@@ -3,7 +3,7 @@
 //! the queue publishes first and acknowledges after.
 
 use otpd_core::fact::Timings;
-use otpd_core::{Fact, FactKind, JobId, Malformed, Reason, SendJob, UnixMs};
+use otpd_core::{Fact, FactKind, JobId, Malformed, ProviderName, Reason, SendJob, UnixMs};
 use otpd_queue::{Burial, Carried, Delivery, Move, Settlement, Then};
 
 use crate::attempt::Answer;
@@ -43,12 +43,26 @@ impl<E: Endpoint> Lane<E> {
             return; // the next owner reads the fact, or the delivery comes again
         }
         held.ready_at = self.clock.mono_of(at);
-        if self.successors.is_newest(&held.job) {
-            if let Some(replaced) = self.room.enter(held, Some(at)) {
-                self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);
-            }
-        } else {
+        self.back_to_the_room(held, Some(at));
+    }
+
+    /// The account is refused and there is nowhere else to go: it waits here, and the attempt is not
+    /// counted against it.
+    pub(crate) fn hold_on(&mut self, mut held: Held, answer: &Answer, now: UnixMs) {
+        let fact = self.fact(FactKind::Retrying, &held, Some(answer), now);
+        self.hand_in(fact, Then::Keep);
+        held.attempts -= 1;
+        if !self.draining && held.tag.session == self.session {
+            self.back_to_the_room(held, None);
+        }
+    }
+
+    /// Into the room again, unless a newer code has come meanwhile.
+    pub(crate) fn back_to_the_room(&mut self, held: Held, not_before: Option<UnixMs>) {
+        if !self.successors.is_newest(&held.job) {
             self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
+        } else if let Some(replaced) = self.room.enter(held, not_before) {
+            self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);
         }
     }
 
@@ -58,11 +72,25 @@ impl<E: Endpoint> Lane<E> {
             let reason = answer.answered.outcome.reason().unwrap_or(Reason::UnknownError);
             return self.bury(held, reason, Some(answer), Some(now));
         };
-        let mut fact = self.fact(FactKind::FailedOver, &held, Some(answer), now);
-        fact.next_provider = Some(next.clone());
+        let fact = self.fact(FactKind::FailedOver, &held, Some(answer), now);
         if answer.answered.outcome.may_have_been_sent() {
             self.metrics.possible_duplicates.inc();
         }
+        self.move_to(next, held, fact);
+    }
+
+    /// It goes to the next provider without having been tried here (now).
+    pub(crate) fn fail_over_unsent(&mut self, held: Held, reason: Reason) {
+        let Some(next) = held.route.after(&self.settings.provider).cloned() else {
+            return self.bury(held, reason, None, None);
+        };
+        let mut fact = self.fact(FactKind::FailedOver, &held, None, self.clock.wall());
+        fact.reason = Some(reason);
+        self.move_to(next, held, fact);
+    }
+
+    fn move_to(&mut self, next: ProviderName, held: Held, mut fact: Fact) {
+        fact.next_provider = Some(next.clone());
         let moved = Move {
             to: next,
             job: held.job.id.clone(),
@@ -152,7 +180,7 @@ impl<E: Endpoint> Lane<E> {
         self.hand_in(fact, Then::Bury(delivery.tag, Box::new(burial)));
     }
 
-    fn fact(&self, kind: FactKind, held: &Held, answer: Option<&Answer>, now: UnixMs) -> Fact {
+    pub(crate) fn fact(&self, kind: FactKind, held: &Held, answer: Option<&Answer>, now: UnixMs) -> Fact {
         let mut fact =
             Fact::new(kind, held.job.id.clone(), self.settings.provider.clone(), now).about(held.job.to);
         fact.attempt = held.attempts;

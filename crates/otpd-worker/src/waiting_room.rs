@@ -50,6 +50,7 @@ pub struct WaitingRoom {
     ready: BTreeSet<(Rank, u64)>,
     later: BTreeSet<(UnixMs, u64)>,
     expiry: BTreeSet<(UnixMs, u64)>,
+    interactive: usize,
 }
 
 #[derive(Debug)]
@@ -86,6 +87,7 @@ impl WaitingRoom {
             Some(at) => self.later.insert((at, place)),
             None => self.ready.insert((rank(&held), place)),
         };
+        self.interactive += usize::from(rank(&held) == Rank::Interactive);
         self.jobs.insert(place, Seat { held, due: not_before });
         replaced
     }
@@ -120,6 +122,22 @@ impl WaitingRoom {
     pub fn take_expired(&mut self, now: UnixMs) -> Option<Held> {
         let (at, place) = self.expiry.first().copied()?;
         if at <= now { self.remove(place) } else { None }
+    }
+
+    /// Takes out all jobs that `which` means, in order of arrival.
+    pub fn take_where(&mut self, which: impl Fn(&Held) -> bool) -> Vec<Held> {
+        let meant: Vec<u64> =
+            self.jobs.iter().filter(|(_, seat)| which(&seat.held)).map(|(p, _)| *p).collect();
+        meant.into_iter().filter_map(|place| self.remove(place)).collect()
+    }
+
+    /// How many wait before a new job of this class.
+    #[must_use]
+    pub fn ahead_of(&self, class: TrafficClass) -> usize {
+        match class {
+            TrafficClass::Interactive => self.interactive,
+            TrafficClass::Bulk => self.jobs.len(),
+        }
     }
 
     /// When something next happens by itself: a retry is due or a code expires.
@@ -161,6 +179,7 @@ impl WaitingRoom {
 
     fn remove(&mut self, place: u64) -> Option<Held> {
         let Seat { held, due } = self.jobs.remove(&place)?;
+        self.interactive -= usize::from(rank(&held) == Rank::Interactive);
         self.by_id.remove(&held.job.id);
         let key = held.job.supersede_key();
         if self.by_key.get(&key) == Some(&place) {

@@ -12,7 +12,8 @@ use crate::config::LogFormat;
 /// # Errors
 /// A sentence, where the filter cannot be read.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
-    let directives = format!("lapin=off,{filter}");
+    // lapin logs a returned message with its body, code and all: that stays off whatever is asked for.
+    let directives = format!("lapin=off,{filter},lapin::returned_messages=off");
     let filter = EnvFilter::try_new(directives)
         .map_err(|e| format!("log level `{filter}` cannot be read ({e}); write for example OTPD_LOG=info"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

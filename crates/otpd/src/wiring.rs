@@ -1,9 +1,10 @@
 //! From a config to the lanes that run: transports, settings, what they share.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use otpd_core::Recipients;
 use otpd_providers::Transport;
-use otpd_worker::{Clock, LaneSettings, Shared};
+use otpd_worker::{Board, Clock, LaneSettings, Shared};
 
 use crate::config::{Config, Environment};
 use crate::failure::Failure;
@@ -37,5 +38,11 @@ pub(crate) fn lanes(
 
 /// What all lanes of a config share.
 pub(crate) fn shared(config: &Config) -> Shared {
-    Shared { routes: Arc::new(config.routes.clone()), retry: config.retry, keep_code: config.dead.keep_code }
+    Shared {
+        routes: Arc::new(config.routes.clone()),
+        retry: config.retry,
+        keep_code: config.dead.keep_code,
+        recipients: Arc::new(Mutex::new(Recipients::new(config.recipient_limits.clone()))),
+        board: Arc::new(Board::new(config.providers.iter().map(|p| p.name.clone()))),
+    }
 }

@@ -1,12 +1,12 @@
 //! The embedded queue: one SQLite file, for a laptop, a small server, and everywhere a broker is
 //! too much.
 //!
-//! It keeps the promises of [`crate::seam`] with one thread that writes ([`writer`]) and short-lived
+//! It keeps the promises of [`crate::seam`] with one thread that writes (`writer`) and short-lived
 //! readers. Other processes may send to the same file, list and replay its dead letters and follow
-//! its facts; one process at a time works on it ([`owner`]).
+//! its facts; one process at a time works on it (`owner`).
 //!
-//! Read in this order: [`file`] (what is in it), [`commands`] (what can be asked), [`writer`] (how
-//! many requests become one commit), [`lanes`] (who gets what).
+//! Read in this order: `file` (what is in it), `commands` (what can be asked), `writer` (how
+//! many requests become one commit), `lanes` (who gets what).
 //!
 //! Invariant: nothing is answered before the transaction that holds it is committed; with
 //! [`Durability::PowerLoss`] that means: on the disk.

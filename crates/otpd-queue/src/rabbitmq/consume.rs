@@ -62,7 +62,8 @@ impl Lane {
     pub(super) async fn run(self, mut ears: Ears) {
         let mut backoff = Backoff::default();
         for number in 1.. {
-            let (open, consumer) = match self.open(&mut ears).await {
+            let pause = if number > 1 { backoff.next(rand::random_range(0.0..1.0)) } else { Duration::ZERO };
+            let (open, consumer) = match self.open(&mut ears, pause).await {
                 Opening::Opened(opened) => *opened,
                 Opening::Stopped => return self.stopped(&mut ears).await,
                 Opening::Closed(done) => return answer(done),
@@ -81,16 +82,15 @@ impl Lane {
             if began.elapsed() >= GOOD {
                 backoff.reset();
             }
-            tokio::select! {
-                () = backoff.pause() => {}
-                Some(settled) = ears.settled.recv() => void(settled),
-            }
         }
     }
 
-    /// Opens a consumer, however long it takes, and stays within call meanwhile.
-    async fn open(&self, ears: &mut Ears) -> Opening {
-        let opening = self.open_at_last();
+    /// Opens a consumer after a pause, however long it takes, and stays within call meanwhile.
+    async fn open(&self, ears: &mut Ears, pause: Duration) -> Opening {
+        let opening = async {
+            tokio::time::sleep(pause).await;
+            self.open_at_last().await
+        };
         tokio::pin!(opening);
         loop {
             tokio::select! {

@@ -187,10 +187,7 @@ impl Link {
         let live = self.connection().await?;
         match within(&live.connection, PATIENCE, live.connection.create_channel()).await {
             Some(Ok(channel)) => Ok(Open { channel, live }),
-            Some(Err(error)) => {
-                self.suspect(&live.connection);
-                Err(refused_or_away(&live.url, &error))
-            }
+            Some(Err(error)) => Err(refused_or_away(&live.url, &error)),
             None => {
                 self.suspect(&live.connection);
                 Err(away(&live.url, "a channel was not opened in time"))
@@ -216,8 +213,10 @@ impl Link {
         tokio::time::sleep_until(until.map_or(least, |u| u.max(least))).await;
     }
 
-    /// Gives up a connection that does not answer; the next who asks gets a new one.
-    pub(super) fn suspect(&self, connection: &Arc<Connection>) {
+    /// Gives up a connection on which not even a channel can be opened; the next who asks gets a new
+    /// one. Nothing less is a reason: the connection is shared, and a queue without a majority keeps
+    /// its own callers waiting, but not the others.
+    fn suspect(&self, connection: &Arc<Connection>) {
         let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gone) = live.take_if(|l| Arc::ptr_eq(&l.connection, connection)) {
             warn!(role = self.0.role, broker = %gone.url, "RabbitMQ does not answer; connecting again");
@@ -257,11 +256,6 @@ impl Open {
     /// The broker behind it.
     pub(super) fn url(&self) -> &BrokerUrl {
         &self.live.url
-    }
-
-    /// Gives up the connection beneath: it does not answer.
-    pub(super) fn suspect(&self, link: &Link) {
-        link.suspect(&self.live.connection);
     }
 
     /// Closes the channel and waits for that, at most [`PATIENCE`].

@@ -64,8 +64,7 @@ impl Publisher {
         };
         let sent_at = clock::now();
         let Some(outcome) = open.within(Box::pin(exchange(&open.channel, parcels))).await else {
-            // The connection may be as dead as the channel: let somebody find out with a new one.
-            open.suspect(&self.link);
+            // A confirm that comes later must not count for a later window: the channel is done.
             return Ok(vec![Fate::Unknown; parcels.len()]);
         };
         if outcome.fates.contains(&Fate::Confirmed) {
@@ -77,19 +76,15 @@ impl Publisher {
         Ok(outcome.fates)
     }
 
-    /// Like [`Publisher::window`], and never gives up: where a window ends with unknown fates, it
-    /// waits (0.2 s to 10 s). `None` once the queue is closed.
+    /// Like [`Publisher::window`], and waits for a channel as long as it takes (0.2 s to 10 s between
+    /// attempts). `None` once the queue is closed.
     pub(super) async fn window_at_last(&mut self, parcels: &[&Parcel]) -> Option<Vec<Fate>> {
         loop {
             match self.window(parcels).await {
                 Ok(fates) => {
-                    let trouble = fates.contains(&Fate::Unknown);
-                    self.tell(trouble, "the broker refused or did not confirm");
-                    if trouble {
-                        self.backoff.pause().await;
-                    } else {
-                        self.backoff.reset();
-                    }
+                    let unknown = fates.contains(&Fate::Unknown);
+                    self.tell(unknown, "the broker refused or did not confirm");
+                    self.backoff.reset();
                     return Some(fates);
                 }
                 Err(_) if self.link.is_closed() => return None,

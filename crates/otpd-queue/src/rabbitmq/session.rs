@@ -193,10 +193,7 @@ impl<'a> Session<'a> {
         });
         let written =
             self.open.call(join_all(writes).map(|all| all.into_iter().collect::<lapin::Result<()>>())).await;
-        written.map_err(|error| {
-            self.open.suspect(&self.lane.consume);
-            format!("acknowledgements cannot be written: {error}")
-        })
+        written.map_err(|error| format!("acknowledgements cannot be written: {error}"))
     }
 
     /// Asks for a confirm where the lane holds jobs and the last one is a while ago.

@@ -10,11 +10,13 @@
 //! taken for settled. Fact before acknowledgement: a crash between the two brings the job again, and
 //! the fact says what became of it.
 //!
-//! A message that no queue wants (a lane that was never declared) steps aside with its fact and is
-//! tried again, 0.2 s to 10 s apart, for ever; the rest of the lane overtakes it. The broker does
-//! not show its bindings over AMQP, so trying is the way to learn that the topology was mended.
+//! A message that no queue takes (its lane was never declared, or has no majority of its replicas)
+//! steps aside with its fact and is tried again, 0.2 s to 10 s apart, for ever; the rest of the lane
+//! overtakes it. The broker does not show its bindings over AMQP, so trying is the way to learn that
+//! the topology was mended. A fact that is not taken holds the lane: without facts nothing may be
+//! acknowledged.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -49,10 +51,12 @@ pub(super) struct Settling {
     pub(super) aside: Aside,
 }
 
-/// What no queue wanted, oldest first, and the flushes that wait for it.
+/// What no queue took, oldest first, and the flushes that wait for it.
 #[derive(Default)]
 pub(super) struct Aside {
     works: Vec<Work>,
+    /// The keys that nothing is bound to and of which that was said.
+    told: HashSet<String>,
     flushes: Vec<oneshot::Sender<()>>,
     backoff: Backoff,
     due: Option<Instant>,
@@ -63,8 +67,6 @@ struct Work {
     message: Option<Parcel>,
     fact: Option<Parcel>,
     tag: Option<Tag>,
-    /// The message came back just now.
-    unwanted: bool,
     _ticket: Ticket,
 }
 
@@ -105,10 +107,8 @@ impl Settling {
                 Order::Flush(done) => flushes.push(done),
             }
         }
-        let unwanted = self.publish_all(works).await?;
-        if !unwanted.is_empty() {
-            self.put_aside(unwanted);
-        }
+        let left = self.publish_all(works).await?;
+        self.aside.keep(left);
         // Later than it need be for a flush in the middle, by at most a window.
         if self.aside.works.is_empty() {
             flushes.into_iter().for_each(|done| self.tell(Settled::Flush(done)));
@@ -118,32 +118,32 @@ impl Settling {
         Some(())
     }
 
-    /// Publishes and makes acknowledgeable; gives back the works whose message no queue wants.
-    async fn publish_all(&mut self, mut works: Vec<Work>) -> Option<Vec<Work>> {
-        let unwanted = self.publish_messages(&mut works).await?;
+    /// Publishes and makes acknowledgeable; gives back the works whose message no queue took.
+    async fn publish_all(&mut self, works: Vec<Work>) -> Option<Vec<Work>> {
+        let (mut works, left) = self.publish_messages(works).await?;
         self.publish_facts(&mut works).await?;
         let tags: Vec<Tag> = works.iter().filter_map(|w| w.tag).collect();
         if !tags.is_empty() {
             self.tell(Settled::Tags(tags));
         }
-        Some(unwanted)
+        Some(left)
     }
 
-    /// Moves and burials, in any order, until each is confirmed or returned.
-    async fn publish_messages(&mut self, works: &mut Vec<Work>) -> Option<Vec<Work>> {
-        while works.iter().any(Work::has_message_to_send) {
-            let window: Vec<&Parcel> =
-                works.iter().filter(|w| w.has_message_to_send()).filter_map(|w| w.message.as_ref()).collect();
-            let fates = self.publisher.window_at_last(&window).await?;
-            for (work, fate) in works.iter_mut().filter(|w| w.has_message_to_send()).zip(fates) {
-                match fate {
-                    Fate::Confirmed => work.message = None,
-                    Fate::Returned => work.unwanted = true,
-                    Fate::Unknown => {}
-                }
+    /// Moves and burials, in any order: the works that have none, or none any more, and the others.
+    async fn publish_messages(&mut self, mut works: Vec<Work>) -> Option<(Vec<Work>, Vec<Work>)> {
+        let window: Vec<&Parcel> = works.iter().filter_map(|w| w.message.as_ref()).collect();
+        if window.is_empty() {
+            return Some((works, Vec::new()));
+        }
+        let fates = self.publisher.window_at_last(&window).await?;
+        for (work, fate) in works.iter_mut().filter(|w| w.message.is_some()).zip(fates) {
+            match fate {
+                Fate::Confirmed => work.message = None,
+                Fate::Returned => self.aside.tell(work.message.as_ref()),
+                Fate::Unknown => {}
             }
         }
-        Some(works.extract_if(.., |w| std::mem::take(&mut w.unwanted)).collect())
+        Some(works.into_iter().partition(|w| w.message.is_none()))
     }
 
     /// Facts in order. Where one is not confirmed, it and all after it are published again: a reader
@@ -157,13 +157,12 @@ impl Settling {
             let fates = self.publisher.window_at_last(&window).await?;
             let confirmed = fates.iter().take_while(|f| **f == Fate::Confirmed).count();
             facts.drain(..confirmed);
-            if let (Some(Fate::Returned), Some(first)) = (fates.get(confirmed), facts.front()) {
-                if !told {
-                    error!("{}; the lane waits for that", first.unroutable());
-                    told = true;
-                }
-                backoff.pause().await;
+            let Some(first) = facts.front() else { break };
+            if !told && fates.get(confirmed) == Some(&Fate::Returned) {
+                error!("{}; the lane waits for that", first.unroutable());
+                told = true;
             }
+            backoff.pause().await;
         }
         if told {
             info!("facts are published again");
@@ -171,33 +170,21 @@ impl Settling {
         Some(())
     }
 
-    fn put_aside(&mut self, unwanted: Vec<Work>) {
-        for parcel in unwanted.iter().filter_map(|w| w.message.as_ref()) {
-            error!(job = %parcel.id, "{}; the job is kept and tried again", parcel.unroutable());
-        }
-        self.aside.works.extend(unwanted);
-        self.aside.due = Some(Instant::now() + self.aside.backoff.next(rand::random_range(0.0..1.0)));
-    }
-
     async fn retry_aside(&mut self) -> Option<()> {
         let mut works = std::mem::take(&mut self.aside.works);
-        let mut still_unwanted = Vec::new();
+        let mut left = Vec::new();
         while !works.is_empty() {
             let rest = works.split_off(works.len().min(WINDOW));
-            still_unwanted.extend(self.publish_all(works).await?);
+            left.extend(self.publish_all(works).await?);
             works = rest;
         }
-        if still_unwanted.is_empty() {
-            info!("every job that had nowhere to go has found its place");
-            self.aside.due = None;
-            self.aside.backoff.reset();
-            std::mem::take(&mut self.aside.flushes)
-                .into_iter()
-                .for_each(|done| self.tell(Settled::Flush(done)));
+        self.aside.works = left;
+        if self.aside.works.is_empty() {
+            let flushes = self.aside.done();
+            flushes.into_iter().for_each(|done| self.tell(Settled::Flush(done)));
         } else {
-            self.aside.due = Some(Instant::now() + self.aside.backoff.next(rand::random_range(0.0..1.0)));
+            self.aside.retry_later();
         }
-        self.aside.works = still_unwanted;
         Some(())
     }
 
@@ -205,6 +192,37 @@ impl Settling {
     /// handed back, there is nothing to acknowledge, and a flush is answered by being dropped.
     fn tell(&self, settled: Settled) {
         let _ = self.settled.send(settled);
+    }
+}
+
+impl Aside {
+    /// Says once for each key that nothing is bound to it.
+    fn tell(&mut self, parcel: Option<&Parcel>) {
+        if let Some(parcel) = parcel
+            && self.told.insert(format!("{} {}", parcel.exchange, parcel.key))
+        {
+            error!("{}; the jobs are kept, and tried again until there is", parcel.unroutable());
+        }
+    }
+
+    fn keep(&mut self, left: Vec<Work>) {
+        // Newcomers do not put off the others.
+        if !left.is_empty() && self.due.is_none() {
+            self.retry_later();
+        }
+        self.works.extend(left);
+    }
+
+    fn retry_later(&mut self) {
+        self.due = Some(Instant::now() + self.backoff.next(rand::random_range(0.0..1.0)));
+    }
+
+    /// Everything has found its place; gives the flushes that waited for that.
+    fn done(&mut self) -> Vec<oneshot::Sender<()>> {
+        if !self.told.is_empty() {
+            info!("every job that had nowhere to go has found its place");
+        }
+        std::mem::take(self).flushes
     }
 }
 
@@ -216,16 +234,6 @@ impl Work {
             Then::Move(tag, m) => (Some(wire::moved(plan, &m)), Some(tag)),
             Then::Bury(tag, b) => (Some(wire::buried(plan, &b)), Some(tag)),
         };
-        Self {
-            message,
-            fact: settlement.fact.map(|f| wire::fact(plan, source, &f)),
-            tag,
-            unwanted: false,
-            _ticket: ticket,
-        }
-    }
-
-    fn has_message_to_send(&self) -> bool {
-        self.message.is_some() && !self.unwanted
+        Self { message, fact: settlement.fact.map(|f| wire::fact(plan, source, &f)), tag, _ticket: ticket }
     }
 }

@@ -151,7 +151,6 @@ impl Desk {
             }
         };
         let Some(answer) = answer else {
-            open.suspect(&self.link);
             return Err(away(open.url(), "no answer to a declaration in time"));
         };
         let Err(error) = answer else {

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use otpd_core::{
-    Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Reason, RetryPolicy, Route,
-    RouteTable, Scope, SendJob, Stamp, UnixMs,
+    Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Rate, Reason, Recipients,
+    RetryPolicy, Route, RouteTable, Scope, SendJob, Stamp, UnixMs,
 };
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
     Burial, Carried, Delivery, Inbound, LaneQueue, LaneStop, Move, Settlement, Settler, Tag, Then,
     TraceContext,
 };
-use otpd_worker::{Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Shared};
+use otpd_worker::{Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Shared};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -56,6 +56,7 @@ pub enum Left {
 pub struct Bench {
     pub script: Arc<Script>,
     pub facts: Vec<Fact>,
+    pub announced: Vec<Fact>,
     pub left: HashMap<Tag, Left>,
     pub flushed: usize,
     pub closed: bool,
@@ -75,6 +76,7 @@ pub struct Setup {
     pub routes: Vec<Route>,
     pub keep_code: bool,
     pub on_ambiguous: OnAmbiguous,
+    pub recipients: Vec<Rate>,
 }
 
 impl Default for Setup {
@@ -85,6 +87,7 @@ impl Default for Setup {
             routes: Vec::new(),
             keep_code: true,
             on_ambiguous: OnAmbiguous::Resend,
+            recipients: Vec::new(),
         }
     }
 }
@@ -127,6 +130,8 @@ impl Bench {
             routes: Arc::new(RouteTable::new([provider("p"), provider("q")], setup.routes)),
             retry: RetryPolicy::default(),
             keep_code: setup.keep_code,
+            recipients: Arc::new(Mutex::new(Recipients::new(setup.recipients))),
+            board: Arc::new(Board::new([provider("p"), provider("q")])),
         };
         let script = Arc::new(Script {
             clock,
@@ -142,6 +147,7 @@ impl Bench {
         let mut bench = Self {
             script,
             facts: Vec::new(),
+            announced: Vec::new(),
             left: HashMap::new(),
             flushed: 0,
             closed: false,
@@ -219,7 +225,11 @@ impl Bench {
     }
 
     fn settle(&mut self, settlement: Settlement) {
-        self.facts.extend(settlement.fact);
+        // Announcements are looked at by the tests that are about them.
+        let (announced, fact): (Vec<_>, Vec<_>) =
+            settlement.fact.into_iter().partition(|f| f.kind == FactKind::Sending);
+        self.announced.extend(announced);
+        self.facts.extend(fact);
         let (tag, left) = match settlement.then {
             Then::Keep => return,
             Then::Acknowledge(tag) => (tag, Left::Acknowledged),

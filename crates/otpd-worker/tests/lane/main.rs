@@ -11,6 +11,7 @@
 )]
 
 mod bench;
+mod gates;
 
 use std::time::Duration;
 

@@ -138,7 +138,7 @@ impl Story<'_> {
     async fn follow(&self, mut facts: mpsc::Receiver<Fact>) -> Result<ExitCode, Failure> {
         while let Some(fact) = facts.recv().await {
             // The id may have been used before: what is older than this job is not about it.
-            if fact.job != *self.job || fact.at.plus(BACK) < self.begun {
+            if fact.job != *self.job || fact.at.plus(BACK) < self.begun || fact.kind == FactKind::Sending {
                 continue;
             }
             self.tell(&fact)?;
@@ -147,7 +147,11 @@ impl Story<'_> {
                     return Ok(ExitCode::SUCCESS);
                 }
                 FactKind::Dead | FactKind::Expired => return Ok(ExitCode::from(1)),
-                FactKind::Retrying | FactKind::FailedOver => {}
+                FactKind::Retrying
+                | FactKind::FailedOver
+                | FactKind::Sending
+                | FactKind::Paused
+                | FactKind::Resumed => {}
             }
         }
         Err(Failure::Failed("the queue stopped telling what happens; the job stays queued".into()))

@@ -142,13 +142,16 @@ pub enum TrafficName {
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table: [limits]")]
 pub struct LimitsSection {
-    /// How many messages one recipient may get, such as `1/30s, 5/h`, or `off`.
+    /// How many messages one recipient may get from one worker, such as `1/30s, 5/h`, or `off`. A code
+    /// that can still be sent in time waits its turn; one that cannot is dead as `recipient_limited`.
+    /// Default `1/30s, 5/h`.
     pub recipient: RatesOrOff,
 }
 
 impl Default for LimitsSection {
     fn default() -> Self {
-        Self { recipient: RatesOrOff(Vec::new()) }
+        let rate = |count, seconds| otpd_core::Rate { count, per: std::time::Duration::from_secs(seconds) };
+        Self { recipient: RatesOrOff(vec![rate(1, 30), rate(5, 3600)]) }
     }
 }
 

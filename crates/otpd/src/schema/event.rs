@@ -18,8 +18,6 @@ pub const DELIVERY_TYPES: [&str; 8] = [
     "otp.delivery.rejected",
     "otp.delivery.blocked",
 ];
-/// What is told of a provider as a whole.
-pub const PROVIDER_TYPES: [&str; 2] = ["otp.provider.paused", "otp.provider.resumed"];
 
 /// A CloudEvents 1.0 event in structured mode (`application/cloudevents+json`), published to the
 /// exchange `otp.events` with the routing key `<type without "otp.">.<provider>`.
@@ -89,8 +87,7 @@ pub struct EventData {
 }
 
 fn types() -> Vec<&'static str> {
-    let jobs = FactKind::ALL.map(FactKind::event_type);
-    jobs.into_iter().chain(DELIVERY_TYPES).chain(PROVIDER_TYPES).collect()
+    FactKind::ALL.map(FactKind::event_type).into_iter().chain(DELIVERY_TYPES).collect()
 }
 
 fn reasons() -> Vec<&'static str> {

@@ -1,0 +1,164 @@
+//! One limit of a ceiling: the bucket that shapes and the log of places that proves.
+//! [`crate::ceiling`] says why there are two.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use governor::clock::Clock;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use crate::ceiling::{Place, ReadyAt, Stamp};
+use crate::clock::{Mono, nanos};
+use crate::rate::Rate;
+
+/// The bucket's clock: stands still while the window denies.
+#[derive(Clone, Debug, Default)]
+struct BucketClock(Arc<AtomicU64>);
+
+impl Clock for BucketClock {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::new(self.0.load(Ordering::Relaxed))
+    }
+}
+
+type Bucket = RateLimiter<NotKeyed, InMemoryState, BucketClock, NoOpMiddleware<Nanos>>;
+
+/// One limit.
+#[derive(Debug)]
+pub(crate) struct Limit {
+    rate: Rate,
+    /// How long a place is held after its stamp.
+    held_for: Duration,
+    places: VecDeque<Stamp>,
+    bucket: Bucket,
+    bucket_burst: NonZeroU32,
+    clock: BucketClock,
+    /// How much real time the bucket's clock has stood still.
+    stood_still: Duration,
+    /// Since when, and until when, the window denies.
+    denied: Option<(Mono, Option<Mono>)>,
+    /// The bucket has given a token that the window, or another limit, did not let us use.
+    prepaid: bool,
+}
+
+/// What each place is kept longer than its window, for what happens after the socket.
+fn margin(per: Duration) -> Duration {
+    (per / 200).clamp(Duration::from_millis(5), Duration::from_millis(250))
+}
+
+impl Limit {
+    pub(crate) fn new(rate: Rate, burst: Option<u32>, now: Mono) -> Self {
+        let held_for = rate.per + margin(rate.per);
+        let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
+        let bucket_burst = burst.and_then(NonZeroU32::new).map_or(count, |b| b.min(count));
+        let pace = (held_for / count.get()).max(Duration::from_nanos(1));
+        let quota =
+            Quota::with_period(pace).unwrap_or_else(|| Quota::per_second(count)).allow_burst(bucket_burst);
+        let clock = BucketClock::default();
+        clock.0.store(now.0, Ordering::Relaxed);
+        Self {
+            rate,
+            held_for,
+            places: VecDeque::with_capacity(usize::try_from(rate.count.min(4096)).unwrap_or(0)),
+            bucket: RateLimiter::direct_with_clock(quota, clock.clone()),
+            bucket_burst,
+            clock,
+            stood_still: Duration::ZERO,
+            denied: None,
+            prepaid: false,
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        usize::try_from(self.rate.count).unwrap_or(usize::MAX)
+    }
+
+    /// The bucket first: only a token that the window does not let us use stops the bucket's clock.
+    pub(crate) fn denies(&mut self, now: Mono, usual: Option<Duration>) -> Option<ReadyAt> {
+        self.turn_clock(now);
+        if !self.prepaid {
+            if let Err(not_until) = self.bucket.check() {
+                let wait = not_until.wait_time_from(self.clock.now());
+                return Some(ReadyAt::At(now.plus(wait.max(Duration::from_nanos(1)))));
+            }
+            self.prepaid = true;
+        }
+        let ready_at = self.window_denies(now, usual)?;
+        let until = match ready_at {
+            ReadyAt::At(at) => Some(at),
+            ReadyAt::WhenOneEnds => None,
+        };
+        self.denied = Some((now, until));
+        Some(ready_at)
+    }
+
+    /// Brings the bucket's clock to `now`, less the time the window denied.
+    fn turn_clock(&mut self, now: Mono) {
+        if let Some((since, until)) = self.denied.take() {
+            let until = until.map_or(now, |u| u.min(now));
+            self.stood_still += until.since(since);
+        }
+        self.clock.0.store(now.0.saturating_sub(nanos(self.stood_still)), Ordering::Relaxed);
+    }
+
+    fn window_denies(&mut self, now: Mono, usual: Option<Duration>) -> Option<ReadyAt> {
+        let held_for = self.held_for;
+        let free = |p: &Stamp| matches!(p.place(held_for, usual, now), Place::FreeAt(at) if at <= now);
+        while self.places.front().is_some_and(free) {
+            self.places.pop_front();
+        }
+        if self.places.len() < self.capacity() {
+            return None;
+        }
+        // The oldest is not free, but one after it may be: a request that could not leave holds the front.
+        self.places.retain(|p| !free(p));
+        if self.places.len() < self.capacity() {
+            return None;
+        }
+        let over = self.places.len() - self.capacity();
+        let mut ends: Vec<Mono> = self
+            .places
+            .iter()
+            .filter_map(|p| match p.place(held_for, usual, now) {
+                Place::FreeAt(at) => Some(at),
+                Place::Unknown => None,
+            })
+            .collect();
+        ends.sort_unstable();
+        Some(ends.get(over).map_or(ReadyAt::WhenOneEnds, |at| ReadyAt::At(*at)))
+    }
+
+    pub(crate) fn charge(&mut self, stamp: Stamp) {
+        self.prepaid = false;
+        self.places.push_back(stamp);
+    }
+
+    /// The limit itself.
+    pub(crate) const fn rate(&self) -> Rate {
+        self.rate
+    }
+
+    /// Takes over the places of the limit it replaces.
+    pub(crate) fn inherit(&mut self, before: Self) {
+        self.places = before.places;
+    }
+
+    pub(crate) fn drain(&mut self, now: Mono) {
+        self.turn_clock(now);
+        let _ = self.bucket.check_n(self.bucket_burst);
+    }
+
+    pub(crate) fn used_ratio(&self, now: Mono, usual: Option<Duration>) -> f64 {
+        let free = |p: &&Stamp| matches!(p.place(self.held_for, usual, now), Place::FreeAt(at) if at <= now);
+        let held = self.places.iter().filter(|p| !free(p)).count();
+        f64::from(u32::try_from(held).unwrap_or(u32::MAX)) / f64::from(self.rate.count)
+    }
+}

@@ -1,0 +1,217 @@
+//! One ceiling for a whole fleet: however many workers there are, however their owner ends or the
+//! broker fails, the strict mock never sees more than the ceiling in any sliding window, nothing is
+//! lost, and only what was on the wire may be sent again.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
+use std::time::Duration;
+
+use otpd_sim::mock::{AccountStats, Kind};
+use otpd_sim::{Control, Jobs, MockConfig};
+use otpd_tests::rabbit::PATIENCE;
+use otpd_tests::scene::WorkerProcess;
+use otpd_tests::{Broker, Proxy, Scene, eventually};
+
+const LANE: &str = "verihubs";
+const SECOND: Duration = Duration::from_secs(1);
+/// What may be on the wire, or answered and not told yet, when an owner is cut down.
+const IN_FLIGHT: u64 = 16;
+
+async fn scene(broker: &Broker, ceiling: &str) -> Scene {
+    let config = format!(
+        r#"
+[retry]
+initial = "100ms"
+max = "1s"
+[providers.{LANE}]
+kind = "verihubs"
+base_url = "{{mock}}"
+ceiling = "{ceiling}"
+max_in_flight = {IN_FLIGHT}
+app_id = "app"
+api_key = "key"
+"#
+    );
+    let control = Control {
+        ceilings: Some(vec![ceiling.parse().unwrap()]),
+        latency: "5ms..20ms".parse().ok(),
+        ..Control::of(Kind::Verihubs)
+    };
+    let mock = MockConfig { setup: vec![control], ..MockConfig::default() };
+    Scene::set(broker, &broker.url(), &config, &[(LANE, true, &[LANE][..])], mock).await
+}
+
+/// Workers that are ready to own the lane.
+async fn fleet(scene: &Scene, size: usize) -> Vec<WorkerProcess> {
+    let workers: Vec<_> = (0..size).map(|_| scene.worker()).collect();
+    for worker in &workers {
+        worker.ready().await;
+    }
+    workers
+}
+
+/// Who owns the lane: the one who holds its backlog.
+async fn owner(workers: &[WorkerProcess]) -> usize {
+    eventually("a worker to own the lane", PATIENCE, || async {
+        for (i, worker) in workers.iter().enumerate() {
+            if worker.waiting(LANE).await > 0 {
+                return Some(i);
+            }
+        }
+        None
+    })
+    .await
+}
+
+fn account(scene: &Scene) -> AccountStats {
+    scene.mock.stats().account(Kind::Verihubs, "app").unwrap().clone()
+}
+
+/// What must be so at the end of every scene: every job accepted, never a 429, the ceiling kept.
+fn assert_kept(scene: &Scene, what: &str, jobs: u64, ceiling: (u64, Duration)) -> AccountStats {
+    let summary = scene.close();
+    let account = account(scene);
+    let most = account.most_in(ceiling.1).unwrap();
+    println!(
+        "{what}: {summary}; {} requests, {} duplicates, at most {most} in {:?}, longest pause {:.1} s",
+        account.attempts,
+        account.duplicates,
+        ceiling.1,
+        longest_pause(scene)
+    );
+    assert!(most <= ceiling.0, "{what}: {account:?}");
+    assert!(!account.answers.contains_key(&429), "{what}: {account:?}");
+    assert_eq!(summary.accepted, jobs, "{what}");
+    account
+}
+
+/// The longest time without a request, in seconds.
+fn longest_pause(scene: &Scene) -> f64 {
+    let arrivals = scene.mock.arrivals(Kind::Verihubs, "app");
+    arrivals.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as f64 / 1e6
+}
+
+/// The share of the ceiling that was used once the burst that idling earns was over.
+fn used(account: &AccountStats, per_second: f64) -> f64 {
+    let span = account.last_arrival_us.unwrap() - account.first_arrival_us.unwrap();
+    (account.attempts as f64 - per_second) / (span as f64 / 1e6 * per_second)
+}
+
+async fn a_fleet_of(size: usize) {
+    let mut scene = scene(Broker::shared(), "50/s").await;
+    let workers = fleet(&scene, size).await;
+    scene.publish(LANE, Jobs::new(10 + size as u64, 500)).await;
+    scene.until_all_ended().await;
+    let what = format!("{size} workers");
+    let account = assert_kept(&scene, &what, 500, (50, SECOND));
+    println!("{what}: {:.1} % of the ceiling used", used(&account, 50.0) * 100.0);
+    assert_eq!((account.attempts, account.duplicates), (500, 0), "{what}");
+    assert!(used(&account, 50.0) > 0.9, "{what}: {account:?}");
+    drop(workers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_three_and_six_workers_keep_one_ceiling() {
+    tokio::join!(a_fleet_of(1), a_fleet_of(3), a_fleet_of(6));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_outlives_its_owners() {
+    let mut scene = scene(Broker::shared(), "50/s").await;
+    let mut workers = fleet(&scene, 3).await;
+    scene.publish(LANE, Jobs::new(20, 700)).await;
+    for round in 1..=4 {
+        scene.until("some progress", |s| s.ended() >= round * 140).await;
+        let owner = owner(&workers).await;
+        workers[owner].kill9();
+        workers[owner] = scene.worker();
+    }
+    scene.until_all_ended().await;
+    let account = assert_kept(&scene, "4 owners killed", 700, (50, SECOND));
+    assert!(account.duplicates <= 4 * 5, "more than a few for each kill: {account:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_come_and_go_without_a_trace() {
+    let mut scene = scene(Broker::shared(), "50/s").await;
+    let mut workers = fleet(&scene, 1).await;
+    scene.publish(LANE, Jobs::new(30, 600)).await;
+    for round in 1..=3 {
+        scene.until("some progress", |s| s.ended() >= round * 140).await;
+        workers.extend(fleet(&scene, 2).await);
+        let owner = owner(&workers).await;
+        assert!(workers.remove(owner).stop().await.success(), "{}", scene.log());
+    }
+    scene.until_all_ended().await;
+    let account = assert_kept(&scene, "3 owners stopped, 6 workers added", 600, (50, SECOND));
+    assert_eq!((account.attempts, account.duplicates), (600, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_dies_does_not_break_the_ceiling() {
+    let broker = tokio::task::block_in_place(Broker::start);
+    let mut scene = scene(&broker, "50/s").await;
+    tokio::task::block_in_place(|| broker.write_down_topology());
+    let workers = fleet(&scene, 3).await;
+    scene.publish(LANE, Jobs::new(40, 500)).await;
+    scene.until("some progress", |s| s.ended() >= 150).await;
+    tokio::task::block_in_place(|| {
+        broker.kill9();
+        broker.start_again();
+    });
+    scene.until_all_ended().await;
+    let account = assert_kept(&scene, "the broker killed", 500, (50, SECOND));
+    assert!(account.duplicates <= IN_FLIGHT, "{account:?}");
+    drop(workers);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_that_is_cut_off_stops_before_another_begins() {
+    let broker = Broker::shared();
+    let proxy = Proxy::start(broker.address()).await;
+    let mut scene = scene(broker, "50/s").await;
+    let cut_off = scene.worker_at(&proxy.url());
+    cut_off.ready().await;
+    let other = scene.worker();
+    other.ready().await;
+    scene.publish(LANE, Jobs::new(50, 500)).await;
+    scene.until("some progress", |s| s.ended() >= 100).await;
+    assert!(cut_off.waiting(LANE).await > 0, "the first to consume owns the lane");
+    proxy.swallow();
+    let before = scene.ended();
+    scene.until("the other one to take over", |s| s.ended() >= before + 150).await;
+    proxy.resume();
+    scene.until_all_ended().await;
+    let account = assert_kept(&scene, "the owner cut off", 500, (50, SECOND));
+    assert!(account.duplicates <= IN_FLIGHT, "{account:?}");
+    assert!(longest_pause(&scene) > 5.0, "nobody was cut off");
+    drop((cut_off, other));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_window_gives_its_burst_at_once_and_outlives_its_owners() {
+    let window = Duration::from_secs(10);
+    let mut scene = scene(Broker::shared(), "100/10s").await;
+    let mut workers = fleet(&scene, 2).await;
+    scene.publish(LANE, Jobs::new(60, 200)).await;
+    for ended in [100, 140] {
+        scene.until("some progress", |s| s.ended() >= ended).await;
+        let owner = owner(&workers).await;
+        workers[owner].kill9();
+        workers[owner] = scene.worker();
+    }
+    scene.until_all_ended().await;
+    let account = assert_kept(&scene, "2 owners of 100/10s killed", 200, (100, window));
+    let arrivals = scene.mock.arrivals(Kind::Verihubs, "app");
+    let burst = Duration::from_micros(arrivals[99] - arrivals[0]);
+    println!("100/10s after idling: 100 arrived within {burst:?}");
+    assert!(burst <= Duration::from_millis(500), "the burst took {burst:?}");
+    assert!(account.duplicates <= 2 * 5, "more than a few for each kill: {account:?}");
+}
