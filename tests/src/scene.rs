@@ -191,7 +191,8 @@ impl Scene {
             let fact = tokio::time::timeout(PATIENCE, self.facts.recv()).await;
             let Ok(Some(fact)) = fact else {
                 let (ended, published) = (self.ended.len(), self.published);
-                panic!("waiting for {what}: {ended} of {published} ended; log: {}", self.log());
+                let open: Vec<String> = self.open().take(8).collect();
+                panic!("waiting for {what}: {ended} of {published} ended; {open:?}; log: {}", self.log());
             };
             self.read(fact);
         }
@@ -212,6 +213,14 @@ impl Scene {
             self.ended.insert(fact.job.clone());
         }
         self.seen.push(fact);
+    }
+
+    /// What was last told of jobs that have not ended: for whoever hunts a failure.
+    fn open(&self) -> impl Iterator<Item = String> {
+        let mut told = HashSet::new();
+        let open =
+            self.seen.iter().rev().filter(move |f| !self.ended.contains(&f.job) && told.insert(&f.job));
+        open.map(|f| format!("{}: {} at {}, {:?}", f.job, f.kind.as_str(), f.provider, f.reason))
     }
 
     /// How many jobs have ended.

@@ -189,6 +189,8 @@ async fn a_limit_that_the_provider_names_is_followed() {
     let account = msgai(&scene);
     let refused = account.answers.get(&429).copied().unwrap_or_default();
     let span = account.last_arrival_us.unwrap() - account.first_arrival_us.unwrap();
+    let first = scene.seen.iter().filter(|f| f.http_status.is_some()).map(|f| f.at).min().unwrap();
+    for f in scene.seen.iter().filter(|f| f.http_status.is_some()) { println!("{} {:?} sent {:?}", f.at.since(first).as_millis(), f.http_status, f.sent_at.map(|s| s.0 as i64 - first.0 as i64)); }
     println!(
         "50/s configured, 5/s allowed and named: {refused} refused, 60 accepted in {:.1} s",
         span as f64 / 1e6

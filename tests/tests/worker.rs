@@ -139,9 +139,9 @@ async fn a_broker_that_restarts_loses_nothing() {
     for round in 1..=3 {
         scene.until("some progress", |s| s.ended() >= round * 600).await;
         if round == 2 {
-            broker.stop()
+            broker.stop();
         } else {
-            broker.kill9()
+            broker.kill9();
         }
         broker.start_again();
     }

@@ -142,6 +142,8 @@ impl<E: Endpoint> Lane<E> {
             route,
             hops: delivery.carried.hops,
             attempts,
+            // Tried before by an owner that is gone: what came of it may not be on the stream.
+            unsure_since: (attempts > 0 && delivery.redelivered).then_some(taken_at),
             expires_at,
             taken_at,
             arrived_at,

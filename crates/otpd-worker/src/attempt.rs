@@ -7,7 +7,8 @@ use otpd_queue::{Settlement, Then};
 use tokio::sync::oneshot;
 
 use otpd_core::{
-    Admission, Answered, Attempted, Disposition, FactKind, Mono, Reason, Stamp, UnixMs, admit, decide,
+    Admission, Answered, Attempted, Disposition, FactKind, MessageId, Mono, Outcome, Reason, Stamp, UnixMs,
+    admit, decide,
 };
 
 use crate::dispatch::Lane;
@@ -79,6 +80,10 @@ impl<E: Endpoint> Lane<E> {
                     return Ended { held, answered: None, stamp, permit_at };
                 }
             }
+            if let Some(message_id) = found(&*endpoint, &held).await {
+                stamp.over();
+                return Ended { held, answered: Some(found_again(message_id)), stamp, permit_at };
+            }
             let answered = endpoint.send(&held.job, held.expires_at, &stamp).await;
             Ended { held, answered: Some(answered), stamp, permit_at }
         }));
@@ -117,6 +122,9 @@ impl<E: Endpoint> Lane<E> {
             now,
             jitter: rand::random::<f64>(),
         };
+        if answered.outcome.may_have_been_sent() {
+            held.unsure_since = held.unsure_since.or(Some(self.clock.wall_of(permit_at)));
+        }
         let disposition = decide(&attempted, &self.shared.retry, self.settings.on_ambiguous);
         let answer = Answer {
             answered,
@@ -145,6 +153,16 @@ impl<E: Endpoint> Lane<E> {
             self.back_to_the_room(held, None);
         }
     }
+}
+
+/// The message of an earlier attempt, where the provider can be asked for it.
+async fn found<E: Endpoint>(endpoint: &E, held: &Held) -> Option<MessageId> {
+    endpoint.find(&held.job, held.unsure_since?).await
+}
+
+fn found_again(message_id: MessageId) -> Answered {
+    let outcome = Outcome::Accepted { message_id: Some(message_id), note: None };
+    Answered { outcome, http_status: None, code: None, detail: None }
 }
 
 /// An answer with its times, as facts need it.

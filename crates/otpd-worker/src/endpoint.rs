@@ -3,7 +3,7 @@
 
 use std::future::Future;
 
-use otpd_core::{Answered, SendJob, Stamp, UnixMs};
+use otpd_core::{Answered, MessageId, SendJob, Stamp, UnixMs};
 
 /// Sends one job. Must mark `stamp` when the request is written, and must end by itself (time-outs
 /// are its own); dropping the future gives the attempt up.
@@ -11,6 +11,13 @@ pub trait Endpoint: Send + Sync + 'static {
     /// One attempt.
     fn send(&self, job: &SendJob, expires_at: UnixMs, stamp: &Stamp)
     -> impl Future<Output = Answered> + Send;
+
+    /// Looks whether an attempt since `since`, of which nobody could tell, was sent after all. `None`
+    /// where it was not, or the provider cannot be asked.
+    fn find(&self, job: &SendJob, since: UnixMs) -> impl Future<Output = Option<MessageId>> + Send {
+        let _ = (job, since);
+        std::future::ready(None)
+    }
 }
 
 impl Endpoint for otpd_providers::Transport {

@@ -27,6 +27,8 @@ pub struct Held {
     pub hops: u32,
     /// Attempts made so far, over all providers.
     pub attempts: u32,
+    /// Since when an attempt may have been sent without anybody knowing.
+    pub unsure_since: Option<UnixMs>,
     /// From when on its code is of no use.
     pub expires_at: UnixMs,
     /// When it was first taken by broker or gateway.
@@ -210,6 +212,7 @@ mod tests {
             route: Arc::new(Route { class, ..Route::of_provider(&provider) }),
             hops: 0,
             attempts: 0,
+            unsure_since: None,
             expires_at: UnixMs(expires),
             taken_at: UnixMs(0),
             arrived_at: Mono(0),

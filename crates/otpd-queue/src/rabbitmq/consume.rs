@@ -28,7 +28,7 @@ use crate::error::QueueError;
 use crate::plan::Plan;
 use crate::seam::{Inbound, LaneSpec, Proof, StopOrder};
 
-/// A session that lasted this long was a good one: the next loss is answered at once.
+/// A session that lasted this long was a good one: after it the shortest pause is enough.
 const GOOD: Duration = Duration::from_secs(10);
 
 /// What does not change from session to session.
@@ -73,7 +73,10 @@ impl Lane {
             let began = Instant::now();
             match Session::new(&self, number, open, consumer).serve(&mut ears).await {
                 End::Closed(done) => return answer(done),
-                End::LostAfterStop => return self.stopped(&mut ears).await,
+                End::LostAfterStop => {
+                    self.say(Inbound::Lost { session: number });
+                    return self.stopped(&mut ears).await;
+                }
                 End::Lost(why) => {
                     warn!(provider = %self.spec.provider, session = number, "the lane is lost: {why}; opening it again");
                     self.say(Inbound::Lost { session: number });

@@ -17,6 +17,7 @@ use lapin::types::FieldTable;
 use otpd_core::{RouteName, UnixMs};
 use tracing::warn;
 
+use super::dial::refused_or_away;
 use super::letter;
 use super::link::{Link, Open};
 use super::publisher::{Fate, Publisher, WINDOW};
@@ -86,7 +87,7 @@ impl Pile {
         while self.left > 0 {
             let Some(taker) = self.taker().await? else { break };
             let Ok(Some(got)) = tokio::time::timeout(NEXT, taker.consumer.next()).await else { break };
-            let message = taker.open.call(async { got }).await?;
+            let message = got.map_err(|error| refused_or_away(taker.open.url(), &error))?;
             taker.room -= 1;
             self.left -= 1;
             let letter = letter::read(&self.plan, &message);

@@ -64,6 +64,9 @@ async fn serve(link: Link, mut inside: mpsc::Receiver<(Parcel, Answer)>) {
         }
         // Who has stopped waiting is not published for.
         waiting.retain(|(_, answer)| !answer.is_closed());
+        if waiting.is_empty() {
+            continue;
+        }
         let window: Vec<&Parcel> = waiting.iter().map(|(parcel, _)| parcel).collect();
         match publisher.window(&window).await {
             Ok(fates) => {

@@ -25,6 +25,9 @@ use crate::plan::Plan;
 /// How long the stream may give nothing before the reading is begun again.
 const STALL: Duration = Duration::from_secs(10);
 
+/// How often the marker is published before the reading is begun again.
+const MARKER_ATTEMPTS: u32 = 3;
+
 /// What a lane needs to read its history.
 pub(super) struct Historian {
     pub(super) plan: Arc<Plan>,
@@ -96,7 +99,7 @@ impl Historian {
     async fn publish_marker(&mut self) -> Result<String, QueueError> {
         let id = Uuid::now_v7().to_string();
         let parcel = wire::marker(&self.plan, &self.source, &self.provider, &id, clock::now());
-        loop {
+        for _ in 0..MARKER_ATTEMPTS {
             match self.publisher.window(&[&parcel]).await?.first() {
                 Some(Fate::Confirmed) => return Ok(id),
                 Some(Fate::Returned) => return Err(parcel.unroutable()),
@@ -104,5 +107,6 @@ impl Historian {
                 Some(Fate::Unknown) | None => Backoff::default().pause().await,
             }
         }
+        Err(QueueError::Away { url: "-".into(), why: "the events stream confirms nothing".into() })
     }
 }

@@ -127,7 +127,7 @@ impl Link {
             return Ok(live);
         }
         if self.is_closed() {
-            return Err(QueueError::Away { url: "-".into(), why: "this queue was closed".into() });
+            return Err(closed());
         }
         if let (Some(until), Some((url, why))) = (dialing.not_before, &dialing.last)
             && Instant::now() < until
@@ -147,6 +147,9 @@ impl Link {
                 let attempts = dialing.failed + 1;
                 info!(role = self.0.role, broker = %url, attempts, "connected to RabbitMQ");
                 let live = Live { connection: Arc::new(connection), url: url.clone() };
+                if self.is_closed() {
+                    return Err(closed());
+                }
                 *self.0.live.lock().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
                 dialing.backoff.reset();
                 (dialing.not_before, dialing.failed, dialing.last) = (None, 0, None);
@@ -242,7 +245,7 @@ impl Open {
     /// A request and its answer.
     ///
     /// # Errors
-    /// [`QueueError::Refused`] and [`QueueError::Away`]; for other answers see [`Open::ask`].
+    /// [`QueueError::Refused`] and [`QueueError::Away`].
     pub(super) async fn call<T>(
         &self,
         request: impl Future<Output = lapin::Result<T>>,
@@ -265,6 +268,10 @@ impl Open {
             let _ = tokio::time::timeout(PATIENCE, self.channel.close(200, "done".into())).await;
         }
     }
+}
+
+fn closed() -> QueueError {
+    QueueError::Away { url: "-".into(), why: "this queue was closed".into() }
 }
 
 /// Waits for `future`, `patience` at a time while the broker blocks this connection: what was

@@ -156,17 +156,25 @@ async fn exchange(channel: &Channel, parcels: &[&Parcel]) -> Exchange {
             (b.exchange.to_string(), b.routing_key.to_string(), id)
         }));
     }
-    mark_returned(parcels, &mut fates, &returned);
-    Exchange { fates, channel_is_good }
+    let mut exchange = Exchange { fates, channel_is_good };
+    exchange.judge(parcels, &returned);
+    exchange
 }
 
-/// Gives what came back to the messages that it is, whichever confirm it was handed out with.
-fn mark_returned(parcels: &[&Parcel], fates: &mut [Fate], returned: &[Returned]) {
-    for (exchange, key, id) in returned {
-        for (parcel, fate) in parcels.iter().zip(fates.iter_mut()) {
-            if parcel.exchange.as_str() == exchange && parcel.key.as_str() == key && parcel.id.as_str() == id
-            {
-                *fate = Fate::Returned;
+impl Exchange {
+    /// Gives what came back to the messages that it is, whichever confirm it was handed out with.
+    fn judge(&mut self, parcels: &[&Parcel], returned: &[Returned]) {
+        if !self.channel_is_good && !returned.is_empty() {
+            // Some confirms are missing, and with them perhaps what else came back: an `Ack` may stand
+            // for another message's return. Had nothing come back at all, every `Ack` would be true.
+            self.fates.fill(Fate::Unknown);
+        }
+        for (exchange, key, id) in returned {
+            for (parcel, fate) in parcels.iter().zip(self.fates.iter_mut()) {
+                let same_place = parcel.exchange.as_str() == exchange && parcel.key.as_str() == key;
+                if same_place && parcel.id.as_str() == id {
+                    *fate = Fate::Returned;
+                }
             }
         }
     }
@@ -225,11 +233,22 @@ mod tests {
     #[test]
     fn a_returned_message_is_known_by_what_is_written_on_it() {
         let (a, b, c) = (parcel("p", "1"), parcel("q", "1"), parcel("q", "2"));
-        let mut fates = vec![Fate::Confirmed; 3];
+        let parcels = [&a, &b, &c];
+        let judged = |fates: [Fate; 3], channel_is_good, came_back: &[(&str, &str)]| {
+            let returned: Vec<Returned> =
+                came_back.iter().map(|(key, id)| ("otp.lanes".into(), (*key).into(), (*id).into())).collect();
+            let mut exchange = Exchange { fates: fates.to_vec(), channel_is_good };
+            exchange.judge(&parcels, &returned);
+            exchange.fates
+        };
+        let (yes, no, who_knows) = (Fate::Confirmed, Fate::Returned, Fate::Unknown);
         // Attributed by lapin to whichever confirm came first.
-        mark_returned(&[&a, &b, &c], &mut fates, &[("otp.lanes".into(), "q".into(), "1".into())]);
-        assert_eq!(fates, [Fate::Confirmed, Fate::Returned, Fate::Confirmed]);
-        mark_returned(&[&a, &b, &c], &mut fates, &[("elsewhere".into(), "p".into(), "1".into())]);
-        assert_eq!(fates, [Fate::Confirmed, Fate::Returned, Fate::Confirmed]);
+        assert_eq!(judged([yes, yes, yes], true, &[("q", "1")]), [yes, no, yes]);
+        assert_eq!(judged([yes, yes, who_knows], true, &[("q", "2"), ("p", "1")]), [no, yes, no]);
+        // Of another window: there is none such.
+        assert_eq!(judged([yes, yes, yes], true, &[("q", "3")]), [yes, yes, yes]);
+        // The channel broke off: what came back is certain, what did not is not.
+        assert_eq!(judged([yes, yes, who_knows], false, &[("p", "1")]), [no, who_knows, who_knows]);
+        assert_eq!(judged([yes, yes, who_knows], false, &[]), [yes, yes, who_knows]);
     }
 }

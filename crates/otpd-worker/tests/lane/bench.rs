@@ -43,6 +43,10 @@ impl Endpoint for Script {
         tokio::time::sleep(self.latency).await;
         Answered { outcome: (self.answer)(job, times), http_status: Some(200), code: None, detail: None }
     }
+
+    async fn find(&self, job: &SendJob, _since: UnixMs) -> Option<MessageId> {
+        MessageId::new("found").filter(|_| job.purpose.as_str() == "findable")
+    }
 }
 
 /// What became of a delivery.

@@ -174,3 +174,14 @@ async fn an_owner_that_is_not_heard_sends_nothing() {
     assert_eq!(bench.sent(), ["a"], "heard again, it is announced again and sent once");
     assert_eq!(bench.facts.last().unwrap().attempt, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_was_sent_after_all_is_not_sent_again() {
+    let mut bench = Bench::start(Setup::default(), |_, _| Outcome::Ambiguous { reason: Reason::Timeout });
+    let tag = bench.deliver(&body("a", &number(1), r#","purpose":"findable""#));
+    bench.pass(secs(5)).await;
+    assert_eq!(bench.sent(), ["a"]);
+    let accepted = bench.facts.last().unwrap();
+    assert_eq!(accepted.message_id.as_ref().unwrap().as_str(), "found");
+    assert!(matches!(bench.left[&tag], Left::Acknowledged));
+}
