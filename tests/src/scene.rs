@@ -11,7 +11,7 @@ use bytes::Bytes;
 use otpd_core::{Fact, FactKind, JobId, RouteName, fact_json};
 use otpd_queue::rabbitmq::Rabbit;
 use otpd_queue::{LanePlan, Plan, TraceContext};
-use otpd_sim::{Job, Ledger, Mock, MockConfig, Summary};
+use otpd_sim::{Job, Ledger, Mock, MockConfig, Summary, Unbalanced};
 use tokio::sync::mpsc;
 
 use crate::rabbit::{PATIENCE, provider, rabbit, route};
@@ -245,6 +245,27 @@ impl Scene {
             Ok(summary) => summary,
             Err(unbalanced) => panic!("{unbalanced}\n{}", self.log()),
         }
+    }
+
+    /// The ledger, which must close but for jobs that two owners sent, and both told so: their number is
+    /// beside it, and they count as accepted once. It must not be more than the providers counted.
+    ///
+    /// # Panics
+    /// Where anything else does not balance.
+    #[must_use]
+    pub fn close_but_for_repeats(&self) -> (Summary, u64) {
+        let mut found = match self.ledger.close() {
+            Ok(summary) => return (summary, 0),
+            Err(unbalanced) => *unbalanced,
+        };
+        let told_twice = std::mem::take(&mut found.settled_twice);
+        let sent_twice = told_twice.iter().all(|(_, how)| how.iter().all(|kind| *kind == FactKind::Accepted));
+        let repeats = told_twice.len() as u64;
+        let Unbalanced { missing, settled_and_queued, unknown, .. } = &found;
+        let rest_balances = missing.is_empty() && settled_and_queued.is_empty() && unknown.is_empty();
+        assert!(rest_balances && sent_twice && repeats <= self.duplicates(), "{found}; {told_twice:?}");
+        found.summary.accepted += repeats;
+        (found.summary, repeats)
     }
 
     /// How many messages repeated a code to the same phone, as the providers counted.

@@ -187,16 +187,18 @@ async fn a_limit_that_the_provider_names_is_followed() {
     scene.until_all_ended().await;
     let summary = scene.close();
     let account = msgai(&scene);
-    let refused = account.answers.get(&429).copied().unwrap_or_default();
+    let refused: Vec<u64> =
+        scene.seen.iter().filter(|f| f.http_status == Some(429)).map(|f| f.at.0).collect();
+    // What was on its way when the limit was named could not know it.
+    let followed = refused.iter().filter(|at| **at > refused[0] + 100).count();
     let span = account.last_arrival_us.unwrap() - account.first_arrival_us.unwrap();
-    let first = scene.seen.iter().filter(|f| f.http_status.is_some()).map(|f| f.at).min().unwrap();
-    for f in scene.seen.iter().filter(|f| f.http_status.is_some()) { println!("{} {:?} sent {:?}", f.at.since(first).as_millis(), f.http_status, f.sent_at.map(|s| s.0 as i64 - first.0 as i64)); }
     println!(
-        "50/s configured, 5/s allowed and named: {refused} refused, 60 accepted in {:.1} s",
+        "50/s configured, 5/s allowed and named: {} refused at first, {followed} later, 60 accepted in {:.1} s",
+        refused.len() - followed,
         span as f64 / 1e6
     );
     assert_eq!((summary.accepted, summary.dead), (60, 0), "{summary}");
-    assert!((1..=12).contains(&refused), "{account:?}");
+    assert!(followed <= 3, "{followed} refused after the limit was known: {account:?}");
     assert!(span < 20_000_000, "too slow: {account:?}");
     drop(worker);
 }

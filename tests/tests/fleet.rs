@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use otpd_sim::mock::{AccountStats, Kind};
-use otpd_sim::{Control, Jobs, MockConfig};
+use otpd_sim::{Control, Jobs, MockConfig, Summary};
 use otpd_tests::rabbit::PATIENCE;
 use otpd_tests::scene::WorkerProcess;
 use otpd_tests::{Broker, Proxy, Scene, eventually};
@@ -75,8 +75,13 @@ fn account(scene: &Scene) -> AccountStats {
 }
 
 /// What must be so at the end of every scene: every job accepted, never a 429, the ceiling kept.
-fn assert_kept(scene: &Scene, what: &str, jobs: u64, ceiling: (u64, Duration)) -> AccountStats {
-    let summary = scene.close();
+fn assert_kept(
+    scene: &Scene,
+    summary: &Summary,
+    what: &str,
+    jobs: u64,
+    ceiling: (u64, Duration),
+) -> AccountStats {
     let account = account(scene);
     let most = account.most_in(ceiling.1).unwrap();
     println!(
@@ -98,10 +103,10 @@ fn longest_pause(scene: &Scene) -> f64 {
     arrivals.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as f64 / 1e6
 }
 
-/// The share of the ceiling that was used once the burst that idling earns was over.
+/// The share of the ceiling that was used; the burst that idling earns is the share of the first second.
 fn used(account: &AccountStats, per_second: f64) -> f64 {
     let span = account.last_arrival_us.unwrap() - account.first_arrival_us.unwrap();
-    (account.attempts as f64 - per_second) / (span as f64 / 1e6 * per_second)
+    account.attempts as f64 / (span as f64 / 1e6 * per_second)
 }
 
 async fn a_fleet_of(size: usize) {
@@ -110,10 +115,10 @@ async fn a_fleet_of(size: usize) {
     scene.publish(LANE, Jobs::new(10 + size as u64, 500)).await;
     scene.until_all_ended().await;
     let what = format!("{size} workers");
-    let account = assert_kept(&scene, &what, 500, (50, SECOND));
+    let account = assert_kept(&scene, &scene.close(), &what, 500, (50, SECOND));
     println!("{what}: {:.1} % of the ceiling used", used(&account, 50.0) * 100.0);
     assert_eq!((account.attempts, account.duplicates), (500, 0), "{what}");
-    assert!(used(&account, 50.0) > 0.9, "{what}: {account:?}");
+    assert!(used(&account, 50.0) > 0.95, "{what}: {account:?}");
     drop(workers);
 }
 
@@ -134,7 +139,7 @@ async fn a_ceiling_outlives_its_owners() {
         workers[owner] = scene.worker();
     }
     scene.until_all_ended().await;
-    let account = assert_kept(&scene, "4 owners killed", 700, (50, SECOND));
+    let account = assert_kept(&scene, &scene.close(), "4 owners killed", 700, (50, SECOND));
     assert!(account.duplicates <= 4 * 5, "more than a few for each kill: {account:?}");
 }
 
@@ -150,7 +155,7 @@ async fn workers_come_and_go_without_a_trace() {
         assert!(workers.remove(owner).stop().await.success(), "{}", scene.log());
     }
     scene.until_all_ended().await;
-    let account = assert_kept(&scene, "3 owners stopped, 6 workers added", 600, (50, SECOND));
+    let account = assert_kept(&scene, &scene.close(), "3 owners stopped, 6 workers added", 600, (50, SECOND));
     assert_eq!((account.attempts, account.duplicates), (600, 0));
 }
 
@@ -167,7 +172,10 @@ async fn a_broker_that_dies_does_not_break_the_ceiling() {
         broker.start_again();
     });
     scene.until_all_ended().await;
-    let account = assert_kept(&scene, "the broker killed", 500, (50, SECOND));
+    // What it sent last it may tell only after another one has sent it again.
+    let (summary, repeats) = scene.close_but_for_repeats();
+    println!("{repeats} jobs told twice");
+    let account = assert_kept(&scene, &summary, "the broker killed", 500, (50, SECOND));
     assert!(account.duplicates <= IN_FLIGHT, "{account:?}");
     drop(workers);
 }
@@ -177,7 +185,8 @@ async fn an_owner_that_is_cut_off_stops_before_another_begins() {
     let broker = Broker::shared();
     let proxy = Proxy::start(broker.address()).await;
     let mut scene = scene(broker, "50/s").await;
-    let cut_off = scene.worker_at(&proxy.url());
+    // The broker notices sooner than with otpd's own 10 s: there is less time to stop in.
+    let cut_off = scene.worker_at(&format!("{}?heartbeat=5", proxy.url()));
     cut_off.ready().await;
     let other = scene.worker();
     other.ready().await;
@@ -189,7 +198,10 @@ async fn an_owner_that_is_cut_off_stops_before_another_begins() {
     scene.until("the other one to take over", |s| s.ended() >= before + 150).await;
     proxy.resume();
     scene.until_all_ended().await;
-    let account = assert_kept(&scene, "the owner cut off", 500, (50, SECOND));
+    // What it sent last it may tell only after another one has sent it again.
+    let (summary, repeats) = scene.close_but_for_repeats();
+    println!("{repeats} jobs told twice");
+    let account = assert_kept(&scene, &summary, "the owner cut off", 500, (50, SECOND));
     assert!(account.duplicates <= IN_FLIGHT, "{account:?}");
     assert!(longest_pause(&scene) > 5.0, "nobody was cut off");
     drop((cut_off, other));
@@ -208,7 +220,7 @@ async fn a_long_window_gives_its_burst_at_once_and_outlives_its_owners() {
         workers[owner] = scene.worker();
     }
     scene.until_all_ended().await;
-    let account = assert_kept(&scene, "2 owners of 100/10s killed", 200, (100, window));
+    let account = assert_kept(&scene, &scene.close(), "2 owners of 100/10s killed", 200, (100, window));
     let arrivals = scene.mock.arrivals(Kind::Verihubs, "app");
     let burst = Duration::from_micros(arrivals[99] - arrivals[0]);
     println!("100/10s after idling: 100 arrived within {burst:?}");
