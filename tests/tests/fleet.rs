@@ -91,10 +91,23 @@ fn assert_kept(
         ceiling.1,
         longest_pause(scene)
     );
-    assert!(most <= ceiling.0, "{what}: {account:?}");
+    assert!(most <= ceiling.0, "{what}: {account:?}; {}", fullest(scene, ceiling));
     assert!(!account.answers.contains_key(&429), "{what}: {account:?}");
     assert_eq!(summary.accepted, jobs, "{what}");
     account
+}
+
+/// The first window that holds too many: for whoever hunts a failure.
+fn fullest(scene: &Scene, (count, window): (u64, Duration)) -> String {
+    let arrivals = scene.mock.arrivals(Kind::Verihubs, "app");
+    let over = |pair: &&[u64]| u128::from(pair[pair.len() - 1] - pair[0]) < window.as_micros();
+    let places = usize::try_from(count).unwrap() + 1;
+    arrivals.windows(places).position(|pair| over(&pair)).map_or_else(String::new, |at| {
+        let since_first = |i: usize| (arrivals[i] - arrivals[0]) / 1000;
+        let times: Vec<u64> =
+            (at.saturating_sub(60)..(at + 60).min(arrivals.len())).map(since_first).collect();
+        format!("too many from request {at}; ms since the first: {times:?}")
+    })
 }
 
 /// The longest time without a request, in seconds.

@@ -1,15 +1,16 @@
 //! One provider's two pure functions, chosen by its settings: a job becomes a request, an answer
-//! becomes an outcome.
+//! becomes an outcome. Where a provider shows what it has sent, looking there is two more of the kind.
 
 use std::fmt;
 
-use otpd_core::{Answered, Reason, SendJob, UnixMs};
+use otpd_core::{Answered, MessageId, Reason, SendJob, UnixMs};
 
 use crate::answer::{Answer, Reading};
 use crate::betatel::{self, Betatel};
 use crate::endpoint::{Endpoint, Request, SetupError};
 use crate::kind::Kind;
 use crate::login::Login;
+use crate::lookup;
 use crate::meta_cloud::{self, MetaCloud};
 use crate::meta_onprem::{self, MetaOnPrem};
 use crate::msgai::{self, Msgai};
@@ -127,6 +128,33 @@ impl Adapter {
         };
         let detail = message.and_then(|m| scrub(&m, Some(job), &self.endpoint.secrets));
         Answered { outcome: verdict.outcome, http_status: Some(answer.status), code: verdict.code, detail }
+    }
+
+    /// The request that looks for `job` among what the provider has sent; `None` where it cannot be
+    /// asked, which is everywhere but at Betatel.
+    #[must_use]
+    pub fn lookup_request(&self, job: &SendJob) -> Option<Request<'_>> {
+        let it = self.betatel()?;
+        Some(Request { url: &it.records, headers: &self.endpoint.headers, body: lookup::question(job)? })
+    }
+
+    /// The id of `job`'s message, if `answer` to [`Adapter::lookup_request`] shows that an attempt which
+    /// began at `since` was carried out and has not failed meanwhile. Total: what cannot be read shows
+    /// nothing. Keeps nothing else of the answer, which holds the code in clear.
+    #[must_use]
+    pub fn read_lookup(&self, job: &SendJob, since: UnixMs, answer: &Answer) -> Option<MessageId> {
+        lookup::find(&Reading::new(answer, None), job, &self.betatel()?.text(job), since)
+    }
+
+    const fn betatel(&self) -> Option<&Betatel> {
+        match &self.provider {
+            Provider::Betatel(it) => Some(it),
+            Provider::OneMsg(_)
+            | Provider::MetaCloud(_)
+            | Provider::MetaOnPrem(_)
+            | Provider::Verihubs(_)
+            | Provider::Msgai(_) => None,
+        }
     }
 
     /// Whether requests go over TLS.

@@ -82,11 +82,7 @@ impl<'a> Reading<'a> {
 
     /// The text there; a number counts as its digits.
     pub(crate) fn text(&self, pointer: &str) -> Option<Cow<'_, str>> {
-        match self.at(pointer)? {
-            Value::String(text) => Some(Cow::Borrowed(text)),
-            Value::Number(number) => Some(Cow::Owned(number.to_string())),
-            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-        }
+        text_of(self.at(pointer)?)
     }
 
     /// The whole number there; digits in a text count.
@@ -125,6 +121,15 @@ impl<'a> Reading<'a> {
         let text = text.trim();
         let is_words = !text.is_empty() && !text.starts_with(['<', '{', '[']);
         is_words.then(|| text.to_owned())
+    }
+}
+
+/// A value as text; a number counts as its digits.
+pub(crate) fn text_of(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

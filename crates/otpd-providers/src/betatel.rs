@@ -1,6 +1,7 @@
 //! Betatel WhatsApp OTP: the one provider that takes a whole message instead of a template, and whose
-//! errors are statuses without documented bodies.
+//! errors are statuses without documented bodies. Also the one that shows its records (`lookup`).
 
+use reqwest::Url;
 use serde::Serialize;
 
 use otpd_core::code::MAX_LEN;
@@ -9,6 +10,7 @@ use otpd_core::{Outcome, Reason, Scope, SendJob};
 use crate::answer::Reading;
 use crate::endpoint::{Endpoint, SetupError, json, url};
 use crate::generic::{Verdict, accepted, by_status};
+use crate::lookup;
 use crate::secret::Secret;
 
 const PLACEHOLDER: &str = "{code}";
@@ -17,6 +19,8 @@ const MAX_TEXT: usize = 4096;
 
 pub(crate) struct Betatel {
     text: String,
+    /// Where the records of what was sent are.
+    pub(crate) records: Url,
 }
 
 #[derive(Serialize)]
@@ -40,12 +44,16 @@ impl Betatel {
         let endpoint = Endpoint::new(url(base_url, &["api", "v1", "connect-hub", "whatsapp", "otp"])?)
             .with_secret("x-api-key", "api_key", api_key)?
             .with_secret("x-account-id", "account_id", account_id)?;
-        Ok((endpoint, Self { text }))
+        Ok((endpoint, Self { text, records: lookup::address(base_url)? }))
     }
 
     pub(crate) fn body(&self, job: &SendJob) -> Result<bytes::Bytes, Reason> {
-        let text = self.text.replace(PLACEHOLDER, job.code.expose());
-        json(&Body { to: &job.to.expose_digits(), text: &text })
+        json(&Body { to: &job.to.expose_digits(), text: &self.text(job) })
+    }
+
+    /// What the recipient reads: holds the code in clear.
+    pub(crate) fn text(&self, job: &SendJob) -> String {
+        self.text.replace(PLACEHOLDER, job.code.expose())
     }
 }
 

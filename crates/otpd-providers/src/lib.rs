@@ -3,7 +3,8 @@
 //! A provider is one file (`verihubs.rs`, `msgai.rs`, ...) of two pure functions: a job becomes the
 //! body of a request, an answer becomes an [`otpd_core::Outcome`]. What they share is said once:
 //! `whatsapp` (Meta's template), `meta_codes` (Meta's error numbers, which three of them pass on),
-//! `generic` (HTTP statuses that nothing better is known about), `retry_after`, `scrub`.
+//! `generic` (HTTP statuses that nothing better is known about), `retry_after`, `scrub`. Betatel alone
+//! can be asked what became of a send that nobody could tell of: `lookup`.
 //!
 //! [`Adapter`] is those functions chosen by [`ProviderSettings`]; it neither waits nor reads a
 //! clock. [`Transport`] is the thin edge: it sends what the adapter built, knows whether the request
@@ -28,6 +29,7 @@ mod failure;
 mod generic;
 mod kind;
 mod login;
+mod lookup;
 mod meta_cloud;
 mod meta_codes;
 mod meta_onprem;

@@ -12,7 +12,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use reqwest::{Body, Client, Response};
 
-use otpd_core::{Answered, Mono, Reason, Scope, SendJob, Stamp, UnixMs};
+use otpd_core::{Answered, MessageId, Mono, Reason, Scope, SendJob, Stamp, UnixMs};
 
 use crate::adapter::Adapter;
 use crate::answer::Answer;
@@ -146,6 +146,16 @@ impl Transport {
             None => self.attempt(job, request, None, stamp).await,
             Some(login) => self.attempt_with_token(job, request, login, stamp).await,
         }
+    }
+
+    /// Looks whether an attempt at `job` that began at `since` was carried out, of which no answer told.
+    /// `None` where the provider cannot be asked, does not answer, or shows no such message: nothing is
+    /// known then. Sends no message, so it marks no stamp; takes no longer than the timeout.
+    pub async fn find(&self, job: &SendJob, since: UnixMs) -> Option<MessageId> {
+        let request = self.adapter.lookup_request(job)?;
+        let asked = self.client.post(request.url.clone()).headers(request.headers.clone()).body(request.body);
+        let answer = read(asked.send().await.ok()?).await;
+        self.adapter.read_lookup(job, since, &answer)
     }
 
     async fn attempt(

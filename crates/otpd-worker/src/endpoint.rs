@@ -24,4 +24,8 @@ impl Endpoint for otpd_providers::Transport {
     async fn send(&self, job: &SendJob, expires_at: UnixMs, stamp: &Stamp) -> Answered {
         Self::send(self, job, expires_at, stamp).await
     }
+
+    async fn find(&self, job: &SendJob, since: UnixMs) -> Option<MessageId> {
+        Self::find(self, job, since).await
+    }
 }

@@ -22,7 +22,10 @@ use crate::seam::{Carried, Settlement, Then, Ticket, TraceContext};
 
 /// Anything the writer is told.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "nearly every command is work; a box would cost each an allocation")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly every command is work; a box would cost each an allocation"
+)]
 pub(super) enum Command {
     /// To be done together with whatever else waits.
     Work(Work),
