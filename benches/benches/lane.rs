@@ -71,6 +71,7 @@ async fn run(bodies: &[Bytes]) -> Duration {
             message_id: None,
             taken_at: None,
             redelivered: false,
+            returned: 0,
             trace: TraceContext::default(),
         }));
     }

@@ -75,6 +75,8 @@ pub struct Delivery {
     pub taken_at: Option<UnixMs>,
     /// Whether it was handed out before.
     pub redelivered: bool,
+    /// How often it was handed out before and came back; at the plan's limit the queue buries it.
+    pub returned: u32,
     /// The producer's trace.
     pub trace: TraceContext,
 }

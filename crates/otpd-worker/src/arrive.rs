@@ -13,6 +13,10 @@ use crate::endpoint::Endpoint;
 use crate::waiting_room::Held;
 use crate::worker::LaneState;
 
+/// A job that came back so often, from owners that died, without ever having been tried, is no cause of
+/// their deaths. It gets a fresh message before the queue buries it.
+const RETURNED_OFTEN: u32 = otpd_queue::plan::DELIVERY_LIMIT / 2;
+
 impl<E: Endpoint> Lane<E> {
     /// Takes one thing the queue said.
     pub(crate) fn hear(&mut self, inbound: Inbound) {
@@ -104,7 +108,11 @@ impl<E: Endpoint> Lane<E> {
                     *tag = delivery.tag; // its request is under way: this is where its end is settled
                     return;
                 }
+                let innocent = attempts == 0 && delivery.returned >= RETURNED_OFTEN;
                 let held = self.hold(job, delivery, attempts, taken_at, now);
+                if innocent && !self.settings.ceiling.is_empty() {
+                    return self.begin_anew(held);
+                }
                 self.admit(held, not_before, now);
             }
         }

@@ -106,6 +106,23 @@ impl<E: Endpoint> Lane<E> {
         self.hand_in(fact, Then::Move(held.tag, Box::new(moved)));
     }
 
+    /// A fresh message in the same lane takes the place of its own, which came back too often.
+    pub(crate) fn begin_anew(&mut self, held: Held) {
+        let moved = Move {
+            to: self.settings.provider.clone(),
+            job: held.job.id,
+            body: held.body,
+            carried: Carried {
+                attempts: held.attempts,
+                hops: held.hops,
+                route: Some(held.route.name.clone()),
+            },
+            taken_at: held.taken_at,
+            trace: held.trace,
+        };
+        self.settler.settle(Settlement { fact: None, then: Then::Move(held.tag, Box::new(moved)) });
+    }
+
     /// It failed for good.
     pub(crate) fn bury(&mut self, held: Held, reason: Reason, answer: Option<&Answer>, now: Option<UnixMs>) {
         let now = now.unwrap_or_else(|| self.clock.wall());

@@ -183,6 +183,7 @@ fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
         message_id: text(1)?.and_then(|j| JobId::parse(&j).ok()),
         taken_at: Some(from_ms(row.get(6)?)),
         redelivered: row.get::<_, i64>(5)? > 0,
+        returned: u32::try_from(row.get::<_, i64>(5)?).unwrap_or(u32::MAX),
         trace: TraceContext { parent: text(7)?, state: text(8)? },
     })
 }

@@ -200,6 +200,7 @@ pub(super) fn delivery(session: u32, got: lapin::message::Delivery) -> Delivery 
         message_id: message_id(&got.properties),
         taken_at: taken_at(&got.properties),
         redelivered: got.redelivered,
+        returned: small("x-delivery-count"),
         trace: trace(table),
         body: got.data.into(),
     }

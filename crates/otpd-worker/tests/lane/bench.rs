@@ -72,6 +72,8 @@ pub struct Bench {
     pub lane: JoinHandle<()>,
     session: u32,
     next: u64,
+    /// How often the next deliveries have come back before.
+    pub returned: u32,
 }
 
 pub struct Setup {
@@ -163,6 +165,7 @@ impl Bench {
             lane,
             session: 0,
             next: 0,
+            returned: 0,
         };
         bench.open(Vec::new());
         bench
@@ -198,6 +201,7 @@ impl Bench {
             message_id: None,
             taken_at: None,
             redelivered,
+            returned: self.returned,
             trace: TraceContext::default(),
         }));
         tag

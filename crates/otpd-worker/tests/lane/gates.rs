@@ -185,3 +185,16 @@ async fn what_was_sent_after_all_is_not_sent_again() {
     assert_eq!(accepted.message_id.as_ref().unwrap().as_str(), "found");
     assert!(matches!(bench.left[&tag], Left::Acknowledged));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_came_back_often_and_was_never_tried_begins_anew() {
+    let mut bench = Bench::start(Setup { ceiling: "50/s", ..Setup::default() }, |_, _| accepted());
+    bench.returned = 12;
+    let innocent = bench.deliver_as(&body("innocent", &number(1), ""), true, by_login());
+    let tried = bench.deliver_as(&body("tried", &number(2), ""), true, Carried { attempts: 1, ..by_login() });
+    bench.pass(secs(1)).await;
+    let Left::Moved(moved) = &bench.left[&innocent] else { panic!("not moved") };
+    assert_eq!((moved.to.as_str(), moved.carried.attempts), ("p", 0));
+    assert!(matches!(bench.left[&tried], Left::Acknowledged));
+    assert_eq!(bench.sent(), ["tried"]);
+}
