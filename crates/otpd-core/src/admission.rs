@@ -23,9 +23,9 @@ pub enum Arrival {
 }
 
 /// Judges an arrival. `redelivered` is the broker's word that this very message went out before;
-/// `carried` the attempts its headers brought from another lane.
+/// `carried` the attempts its headers brought, `moved` whether another lane sent it here.
 #[must_use]
-pub fn arrive(known: Known, redelivered: bool, carried: u32) -> Arrival {
+pub fn arrive(known: Known, redelivered: bool, carried: u32, moved: bool) -> Arrival {
     match (known, redelivered) {
         (Known::Accepted | Known::Ended | Known::MovedOn, true) => Arrival::AlreadySettled,
         (Known::Accepted, false) => Arrival::Duplicate,
@@ -36,7 +36,7 @@ pub fn arrive(known: Known, redelivered: bool, carried: u32) -> Arrival {
         (Known::Tried { attempts, not_before }, true) => {
             Arrival::Work { attempts: attempts.max(carried), not_before: Some(not_before) }
         }
-        (Known::Tried { attempts, not_before }, false) if carried > 0 => {
+        (Known::Tried { attempts, not_before }, false) if moved => {
             Arrival::Work { attempts: attempts.max(carried), not_before: Some(not_before) }
         }
         (Known::Tried { .. }, false) => Arrival::Duplicate,
@@ -94,20 +94,22 @@ mod tests {
         let tried = Known::Tried { attempts: 2, not_before: UnixMs(9) };
         let again = Arrival::Work { attempts: 2, not_before: Some(UnixMs(9)) };
         let fresh = Arrival::Work { attempts: 0, not_before: None };
-        for (known, redelivered, carried, is) in [
-            (Known::Nothing, false, 0, fresh),
-            (Known::Nothing, true, 0, fresh),
-            (Known::Nothing, false, 3, Arrival::Work { attempts: 3, not_before: None }),
-            (Known::Accepted, false, 0, Arrival::Duplicate),
-            (Known::Accepted, true, 0, Arrival::AlreadySettled),
-            (Known::Ended, false, 0, fresh),
-            (Known::Ended, true, 0, Arrival::AlreadySettled),
-            (Known::MovedOn, true, 0, Arrival::AlreadySettled),
-            (tried, true, 0, again),
-            (tried, false, 0, Arrival::Duplicate),
-            (tried, false, 1, again),
+        for (known, redelivered, carried, moved, is) in [
+            (Known::Nothing, false, 0, false, fresh),
+            (Known::Nothing, true, 0, false, fresh),
+            (Known::Nothing, false, 3, true, Arrival::Work { attempts: 3, not_before: None }),
+            (Known::Accepted, false, 0, false, Arrival::Duplicate),
+            (Known::Accepted, true, 0, false, Arrival::AlreadySettled),
+            (Known::Ended, false, 0, false, fresh),
+            (Known::Ended, true, 0, false, Arrival::AlreadySettled),
+            (Known::MovedOn, true, 0, false, Arrival::AlreadySettled),
+            (tried, true, 0, false, again),
+            (tried, false, 0, false, Arrival::Duplicate),
+            (tried, false, 1, true, again),
+            // Moved before it was tried: its own fact is not another copy of it.
+            (tried, false, 0, true, again),
         ] {
-            assert_eq!(arrive(known, redelivered, carried), is, "{known:?} {redelivered} {carried}");
+            assert_eq!(arrive(known, redelivered, carried, moved), is, "{known:?} {redelivered} {carried}");
         }
     }
 

@@ -204,7 +204,8 @@ impl Ceiling {
     }
 
     fn learn(&mut self, rate: Rate, now: Mono) {
-        let mut limit = Limit::new(rate, None, now);
+        // Evenly, one at a time: whoever has just refused us gets no bursts.
+        let mut limit = Limit::new(rate, Some(1), now);
         limit.drain(now);
         if let Some(before) = self.learned.take() {
             limit.inherit(before.limit);

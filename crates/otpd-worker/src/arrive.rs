@@ -98,7 +98,8 @@ impl<E: Endpoint> Lane<E> {
             Err(malformed) => return self.bury_malformed(&delivery, malformed, now),
         };
         let known = self.known(&job, &delivery);
-        match arrive(known, delivery.redelivered, delivery.carried.attempts) {
+        let carried = &delivery.carried;
+        match arrive(known, delivery.redelivered, carried.attempts, carried.hops > 0) {
             Arrival::AlreadySettled => {
                 self.settler.settle(Settlement { fact: None, then: Then::Acknowledge(delivery.tag) });
             }

@@ -167,8 +167,10 @@ impl<E: Endpoint> Lane<E> {
 
     /// Whether a job that just came had better go elsewhere, or not wait at all.
     pub(crate) fn spill(&mut self, held: Held, now: UnixMs) -> Option<Held> {
-        let wait = self.estimate(held.route.class, self.clock.mono());
-        if wait.is_zero() {
+        let at = self.clock.mono();
+        let wait = self.estimate(held.route.class, at);
+        let probes = self.breaker.open_reason().is_some() && self.room.is_empty() && self.gate(at).is_ok();
+        if wait.is_zero() || probes {
             return Some(held);
         }
         let next = held.route.after(&self.settings.provider);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use otpd_core::{FactKind, Outcome, Reason, Route, Scope, TrafficClass};
+use otpd_core::{Fact, FactKind, JobId, Outcome, Reason, Route, Scope, TrafficClass};
 use otpd_queue::Carried;
 
-use crate::bench::{Bench, Left, Setup, accepted, body, provider, transient};
+use crate::bench::{Bench, Left, NOW, Setup, accepted, body, provider, transient};
 use crate::{by_login, login, secs};
 
 fn number(i: usize) -> String {
@@ -64,6 +64,25 @@ async fn a_refused_account_costs_a_handful_and_the_others_move_on() {
     assert!(bench.sent().len() <= 3, "{} met the refusal", bench.sent().len());
     let moved = bench.left.values().filter(|l| matches!(l, Left::Moved(m) if m.to == provider("q"))).count();
     assert_eq!(moved, 1000);
+    let before = bench.sent().len();
+    for i in 1000..1020 {
+        bench.deliver_as(&body(&format!("j{i}"), &number(i), ""), false, by_login());
+        bench.pass(secs(1)).await;
+    }
+    let probes = bench.sent().len() - before;
+    assert!((2..=6).contains(&probes), "{probes} new jobs asked whether it is over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_job_that_was_moved_untried_is_not_taken_for_a_copy_of_itself() {
+    let mut bench =
+        Bench::start(Setup { routes: vec![login(&["q", "p"])], ..Setup::default() }, |_, _| accepted());
+    let mut moved = Fact::new(FactKind::FailedOver, JobId::parse("a").unwrap(), provider("q"), NOW);
+    moved.next_provider = Some(provider("p"));
+    bench.hear(otpd_queue::Inbound::History(vec![moved]));
+    bench.deliver_as(&body("a", &number(1), ""), false, Carried { hops: 1, ..by_login() });
+    bench.pass(secs(1)).await;
+    assert_eq!(bench.sent(), ["a"]);
 }
 
 #[tokio::test(start_paused = true)]
