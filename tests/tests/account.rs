@@ -220,8 +220,8 @@ async fn one_recipient_gets_no_more_than_its_limits() {
     let gaps: Vec<u64> = arrivals.windows(2).map(|pair| pair[1] - pair[0]).collect();
     println!("1/2s, 3/h for one number: {summary}; {gaps:?} us apart");
     assert_eq!((summary.accepted, summary.dead), (3, 1), "{summary}");
-    // A millisecond, for a first request that is slower on its way than the second.
-    assert!(gaps.len() == 2 && gaps.iter().all(|gap| *gap >= 1_999_000), "{gaps:?} us apart");
+    // The limit counts permits; a request may be slower on its way than the one after it.
+    assert!(gaps.len() == 2 && gaps.iter().all(|gap| *gap >= 1_950_000), "{gaps:?} us apart");
     assert!(gaps.iter().all(|gap| *gap < 4_000_000), "{gaps:?} us apart");
     let letters = scene.queue.dead_letters(&DeadFilter::default(), now(), 10).await.unwrap();
     let dead: Vec<_> = letters.iter().map(|l| (l.job.as_str(), l.reason)).collect();

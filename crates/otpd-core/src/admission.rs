@@ -71,10 +71,13 @@ pub enum Admission {
     WaitedTooLong,
 }
 
+/// What a code must still be valid for when its request starts: the way to the provider takes time.
+pub const WAY: Duration = Duration::from_millis(100);
+
 /// Judges a job at the moment of its permit.
 #[must_use]
 pub fn admit(waiting: &Waiting, now: UnixMs) -> Admission {
-    if now >= waiting.expires_at {
+    if now.plus(WAY) >= waiting.expires_at {
         Admission::Expired
     } else if waiting.superseded {
         Admission::Superseded
@@ -125,7 +128,8 @@ mod tests {
         for (waiting, now, is) in [
             (fine, 500, Admission::Go),
             (fine, 501, Admission::WaitedTooLong),
-            (Waiting { attempts: 1, ..fine }, 999, Admission::Go),
+            (Waiting { attempts: 1, ..fine }, 899, Admission::Go),
+            (Waiting { attempts: 1, ..fine }, 900, Admission::Expired),
             (fine, 1000, Admission::Expired),
             (Waiting { superseded: true, ..fine }, 1, Admission::Superseded),
             (Waiting { superseded: true, ..fine }, 1000, Admission::Expired),
