@@ -1,4 +1,4 @@
-//! What comes from the queue: sessions, history, jobs. After [`Lane::hear`] a job is held, settled
+//! What comes from the queue: sessions, history, jobs. After `Lane::hear` a job is held, settled
 //! without a request, or was known already.
 
 use std::collections::HashMap;

@@ -20,7 +20,7 @@ pub fn line(text: &str) -> io::Result<()> {
 /// Prints a text that ends its own lines.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn text(text: &str) -> io::Result<()> {
     line(text.strip_suffix('\n').unwrap_or(text))
 }
@@ -28,7 +28,7 @@ pub fn text(text: &str) -> io::Result<()> {
 /// Prints pretty JSON.
 ///
 /// # Errors
-/// As [`line`], and where `value` cannot be JSON.
+/// As [`line()`], and where `value` cannot be JSON.
 pub fn json(value: &impl Serialize) -> io::Result<()> {
     line(&serde_json::to_string_pretty(value)?)
 }
@@ -44,7 +44,7 @@ pub fn json_line(value: &impl Serialize) -> io::Result<()> {
 /// Prints columns under their names.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn table<const N: usize>(
     columns: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
