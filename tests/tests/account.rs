@@ -125,7 +125,8 @@ async fn an_account_without_balance_costs_a_handful_and_comes_back_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jobs_wait_for_the_only_account_and_are_not_burnt() {
-    let config = format!("{MSGAI}ceiling = \"100/s\"\n");
+    // A refused probe is no message: it must not use up what its recipient may get.
+    let config = format!("{MSGAI}ceiling = \"100/s\"\n[limits]\nrecipient = \"1/h\"\n");
     let lanes = [("msgai", true, &["msgai"][..])];
     let mut scene = scene(&config, &lanes, vec![balance(Balance::Left(0))]).await;
     scene.publish("msgai", Jobs::new(3, 200)).await;
@@ -140,14 +141,22 @@ async fn jobs_wait_for_the_only_account_and_are_not_burnt() {
     let refused = answered(&scene, Kind::Msgai, 402);
     let arrivals = scene.mock.arrivals(Kind::Msgai, MSGAI_ACCOUNT);
     let span = Duration::from_micros(arrivals[3] - arrivals[0]);
-    println!("no balance and no other provider: {refused} probes, the first four within {span:.1?}");
+    let told_at = |kind| scene.seen.iter().filter(move |f| f.kind == kind).map(|f| f.at).max();
     let summary = scene.close();
+    println!(
+        "no balance and no other provider: {refused} probes, the first four within {span:.1?}; {summary}"
+    );
     assert_eq!((summary.accepted, summary.dead), (200, 0), "{summary}");
     assert!(refused <= 5, "{refused} requests met the 402");
     assert!(span >= Duration::from_secs(2), "probes at {arrivals:?}");
     let letters = scene.queue.dead_letters(&DeadFilter::default(), now(), 10).await.unwrap();
     assert_eq!(letters.len(), 0);
     assert_eq!((scene.count(FactKind::Paused), scene.count(FactKind::Resumed)), (1, 1));
+    let last = told_at(FactKind::Accepted).unwrap().since(told_at(FactKind::Resumed).unwrap());
+    assert!(
+        last < Duration::from_secs(10),
+        "somebody was left waiting for {last:?} after the account was served again"
+    );
     drop(worker);
 }
 

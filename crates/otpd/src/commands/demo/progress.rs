@@ -46,7 +46,7 @@ impl Progress {
         if let Some(bar) = self.bars.get(home) {
             if fact.kind.is_final() {
                 bar.inc(1);
-            } else {
+            } else if fact.kind != FactKind::Sending {
                 bar.set_message(format!("last: {}", fact.kind.as_str()));
             }
         }
