@@ -4,7 +4,7 @@
 //! again after 0.2 to 1 s), and is dated as late as the quickest answer allows.
 //!
 //! "Usually" is learned: the mean and four mean deviations, much as TCP does it (RFC 6298), and at least
-//! 20 ms above the mean. One answer teaches at most twice what was usual before, so that a cluster of
+//! 5 ms above the mean. One answer teaches at most twice what was usual before, so that a cluster of
 //! losses stays unusual while a provider that becomes slow is learned within some dozens of answers.
 //! What left before anything was learned is dated from its answer.
 
@@ -19,7 +19,7 @@ const QUICKEST_OF: u32 = 512;
 /// What one answer weighs.
 const GAIN: f64 = 1.0 / 16.0;
 /// The least distance from the mean that is unusual.
-const LEAST_SPREAD: Duration = Duration::from_millis(20);
+const LEAST_SPREAD: Duration = Duration::from_millis(5);
 
 /// What was learned from the answers of one provider.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,7 +105,7 @@ mod tests {
             answers.arrival(AT, after(took), true, false);
         }
         assert!(answers.usual().unwrap() >= Duration::from_secs(3));
-        assert_eq!(answers.arrival(AT, after(3010), true, false), AT);
+        assert_eq!(answers.arrival(AT, after(3004), true, false), AT);
         assert!((answers.quickest - 3.0).abs() < 0.01);
     }
 }

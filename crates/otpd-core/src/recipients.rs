@@ -54,6 +54,13 @@ impl Recipients {
         }
     }
 
+    /// The last message counted for `to` was not sent after all.
+    pub fn not_sent(&mut self, to: Phone) {
+        if let Some(number) = self.numbers.get_mut(&to) {
+            number.sent.pop_back();
+        }
+    }
+
     /// The provider wants nothing sent to `to` before `until`.
     pub fn pause(&mut self, to: Phone, until: Mono, now: Mono) {
         let number = self.touch(to, now);
@@ -95,6 +102,8 @@ mod tests {
             recipients.sent(phone(1), at(second));
         }
         assert_eq!(recipients.ready_at(phone(1), at(61)), at(3600));
+        recipients.not_sent(phone(1));
+        assert_eq!(recipients.ready_at(phone(1), at(61)), at(61), "the third did not go out");
         assert_eq!(recipients.ready_at(phone(2), at(61)), at(61));
         recipients.pause(phone(2), at(70), at(61));
         assert_eq!(recipients.ready_at(phone(2), at(61)), at(70));

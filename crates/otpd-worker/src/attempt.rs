@@ -148,7 +148,7 @@ impl<E: Endpoint> Lane<E> {
         if let Some(tag) = self.flying.remove(&held.job.id) {
             held.tag = tag;
         }
-        held.attempts -= 1;
+        self.take_back(&mut held);
         if !self.draining && self.lease.holds(held.tag.session) {
             self.back_to_the_room(held, None);
         }

@@ -73,6 +73,15 @@ impl<E: Endpoint> Lane<E> {
         self.shared.recipients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).sent(job.to, now);
     }
 
+    /// An attempt that reached nobody is taken back: from the job, and from its recipient if it was the first.
+    pub(crate) fn take_back(&self, held: &mut Held) {
+        held.attempts -= 1;
+        if held.attempts == 0 {
+            let recipients = &self.shared.recipients;
+            recipients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).not_sent(held.job.to);
+        }
+    }
+
     /// Whether the ceiling has room for the class of the job at the head; bulk leaves some for others.
     pub(crate) fn class_has_room(&self, now: Mono) -> bool {
         let bulk = self.room.next().is_some_and(|h| h.route.class == TrafficClass::Bulk);

@@ -51,7 +51,7 @@ impl<E: Endpoint> Lane<E> {
     pub(crate) fn hold_on(&mut self, mut held: Held, answer: &Answer, now: UnixMs) {
         let fact = self.fact(FactKind::Retrying, &held, Some(answer), now);
         self.hand_in(fact, Then::Keep);
-        held.attempts -= 1;
+        self.take_back(&mut held);
         if !self.draining && held.tag.session == self.session {
             self.back_to_the_room(held, None);
         }

@@ -89,7 +89,9 @@ async fn a_job_that_was_moved_untried_is_not_taken_for_a_copy_of_itself() {
 async fn without_another_provider_jobs_wait_and_are_not_burnt() {
     let topped_up = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let seen = topped_up.clone();
-    let mut bench = Bench::start(Setup::default(), move |_, _| {
+    // A probe that was refused has not used up its recipient's only message.
+    let setup = Setup { recipients: vec!["1/h".parse().unwrap()], ..Setup::default() };
+    let mut bench = Bench::start(setup, move |_, _| {
         if seen.load(std::sync::atomic::Ordering::Relaxed) { accepted() } else { broke() }
     });
     for i in 0..200 {
