@@ -81,11 +81,17 @@ pub fn admit(waiting: &Waiting, now: UnixMs) -> Admission {
         Admission::Expired
     } else if waiting.superseded {
         Admission::Superseded
-    } else if waiting.attempts == 0 && waiting.max_wait.is_some_and(|max| now.since(waiting.taken_at) > max) {
+    } else if waiting.attempts == 0 && waiting.max_wait.is_some_and(|max| waited_too_long(waiting, max, now))
+    {
         Admission::WaitedTooLong
     } else {
         Admission::Go
     }
+}
+
+/// The way to the provider is part of the wait, up to a twentieth of it.
+fn waited_too_long(waiting: &Waiting, max: Duration, now: UnixMs) -> bool {
+    now.since(waiting.taken_at) > max.saturating_sub(WAY.min(max / 20))
 }
 
 #[cfg(test)]
@@ -126,8 +132,8 @@ mod tests {
             superseded: false,
         };
         for (waiting, now, is) in [
-            (fine, 500, Admission::Go),
-            (fine, 501, Admission::WaitedTooLong),
+            (fine, 475, Admission::Go),
+            (fine, 476, Admission::WaitedTooLong),
             (Waiting { attempts: 1, ..fine }, 899, Admission::Go),
             (Waiting { attempts: 1, ..fine }, 900, Admission::Expired),
             (fine, 1000, Admission::Expired),
