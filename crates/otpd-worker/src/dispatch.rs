@@ -2,7 +2,7 @@
 //! first.
 //!
 //! ```text
-//! inbox ─▶ arrive ─▶ waiting room ─▶ start (admit, permit) ─▶ request ─▶ finish (decide) ─▶ settle
+//! inbox ─▶ arrive ─▶ waiting room ─▶ start (admit, gates, permit) ─▶ request ─▶ finish (decide) ─▶ settle
 //!             │            ▲                                                │
 //!             └─ refused   └──────────────────── a retry ◀──────────────────┘
 //! ```
@@ -45,6 +45,8 @@ use crate::worker::LaneState;
 const INBOX_TURN: usize = 256;
 /// How often a bulk job looks again whether the ceiling has room beside what is kept for others.
 const BULK_LOOK: Duration = Duration::from_millis(20);
+/// How often the gauges that cost a look at everything are set.
+const GAUGES_EVERY: Duration = Duration::from_millis(500);
 /// The longest sleep: gauges are fresh, and a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -84,6 +86,7 @@ pub struct Lane<E: Endpoint> {
     /// The deliveries of jobs whose request is under way; a redelivery updates its tag.
     pub(crate) flying: HashMap<JobId, Tag>,
     pub(crate) draining: bool,
+    gauges_at: Mono,
 }
 
 impl<E: Endpoint> Lane<E> {
@@ -136,6 +139,7 @@ impl<E: Endpoint> Lane<E> {
             in_flight: FuturesUnordered::new(),
             flying: HashMap::new(),
             draining: false,
+            gauges_at: Mono::default(),
         }
     }
 
@@ -241,6 +245,12 @@ impl<E: Endpoint> Lane<E> {
         let now = self.clock.mono();
         if self.ceiling.recover(now) {
             self.show_ceiling();
+        }
+        if now.since(self.gauges_at) >= GAUGES_EVERY {
+            self.gauges_at = now;
+            let oldest = self.room.oldest().map_or(Duration::ZERO, |at| self.clock.wall().since(at));
+            self.metrics.oldest.set(oldest.as_secs_f64());
+            self.metrics.ceiling_used.set(self.ceiling.used_ratio(now));
         }
         self.shared.board.say(&self.settings.provider, self.estimate(TrafficClass::Bulk, now));
         self.metrics.waiting.set(i64::try_from(self.room.len()).unwrap_or(i64::MAX));

@@ -59,6 +59,7 @@ pub enum Left {
 
 pub struct Bench {
     pub script: Arc<Script>,
+    pub metrics: Metrics,
     pub facts: Vec<Fact>,
     pub announced: Vec<Fact>,
     pub left: HashMap<Tag, Left>,
@@ -146,12 +147,14 @@ impl Bench {
             sent: Mutex::default(),
         });
         let (state_tx, state) = watch::channel(LaneState::Opening);
-        let metrics = Metrics::new().lane(&settings.provider);
-        let lane = Lane::new(settings, shared, clock, script.clone(), metrics, queue, state_tx);
+        let metrics = Metrics::new();
+        let counted = metrics.lane(&settings.provider);
+        let lane = Lane::new(settings, shared, clock, script.clone(), counted, queue, state_tx);
         let drain = CancellationToken::new();
         let lane = tokio::spawn(lane.run(drain.clone(), Duration::from_secs(10)));
         let mut bench = Self {
             script,
+            metrics,
             facts: Vec::new(),
             announced: Vec::new(),
             left: HashMap::new(),

@@ -291,3 +291,18 @@ async fn draining_ends_with_its_grace() {
     bench.pass(secs(11)).await;
     assert!(bench.lane.is_finished() && !bench.left.contains_key(&flying));
 }
+
+#[tokio::test(start_paused = true)]
+async fn gauges_show_who_waits_and_how_full_it_is() {
+    let mut bench = Bench::start(Setup { ceiling: "1/10s", ..Setup::default() }, |_, _| accepted());
+    bench.deliver(&body("a", "+628111111110", ""));
+    bench.deliver(&body("b", "+628111111111", ""));
+    bench.pass(secs(5)).await;
+    let text = bench.metrics.encode().unwrap();
+    let gauge = |name: &str| -> f64 {
+        let line = text.lines().find(|l| l.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!((3.0..=5.0).contains(&gauge("otpd_oldest_job_seconds")), "{text}");
+    assert!((gauge("otpd_ceiling_used_ratio") - 1.0).abs() < 1e-9, "{text}");
+}
