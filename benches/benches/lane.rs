@@ -13,7 +13,7 @@ use otpd_core::{
     Answered, MessageId, OnAmbiguous, Outcome, ProviderName, RetryPolicy, RouteTable, SendJob, Stamp, UnixMs,
 };
 use otpd_queue::seam::{Order, Proof};
-use otpd_queue::{Carried, Delivery, Inbound, LaneQueue, LaneStop, Settler, Tag, TraceContext};
+use otpd_queue::{Carried, Delivery, Inbound, LaneQueue, LaneStop, QueueNames, Settler, Tag, TraceContext};
 use otpd_worker::{Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Shared};
 use tokio::sync::{mpsc, watch};
 
@@ -42,6 +42,7 @@ async fn run(bodies: &[Bytes]) -> Duration {
         inbox: inbox_rx,
         settler: Settler::new(orders_tx, Proof::default()),
         stop: LaneStop::new(stops),
+        names: QueueNames { system: "rabbitmq", prefix: "otp.".into() },
     };
     let settings = LaneSettings {
         provider: provider.clone(),

@@ -157,7 +157,7 @@ impl LaneInHand {
     #[must_use]
     pub fn open(queue: &Rabbit, name: &str, prefetch: u16) -> Self {
         let spec = LaneSpec { provider: provider(name), prefetch };
-        let LaneQueue { inbox, settler, stop } = queue.open_lane(spec).expect("opens");
+        let LaneQueue { inbox, settler, stop, .. } = queue.open_lane(spec).expect("opens");
         Self { name: name.into(), inbox, settler, stop, history: Vec::new(), session: None }
     }
 

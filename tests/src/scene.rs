@@ -107,7 +107,7 @@ impl Scene {
     /// Where the binary cannot be started.
     #[must_use]
     pub fn worker(&self) -> WorkerProcess {
-        self.start(&[])
+        self.worker_with(&[])
     }
 
     /// Starts a worker process that reaches the broker at `url`.
@@ -116,10 +116,15 @@ impl Scene {
     /// Where the binary cannot be started.
     #[must_use]
     pub fn worker_at(&self, url: &str) -> WorkerProcess {
-        self.start(&[("OTPD__BROKER__URL", format!("\"{url}\""))])
+        self.worker_with(&[("OTPD__BROKER__URL", format!("\"{url}\""))])
     }
 
-    fn start(&self, overrides: &[(&str, String)]) -> WorkerProcess {
+    /// Starts a worker process with these variables.
+    ///
+    /// # Panics
+    /// Where the binary cannot be started.
+    #[must_use]
+    pub fn worker_with(&self, overrides: &[(&str, String)]) -> WorkerProcess {
         let admin = free_port();
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -144,10 +149,20 @@ impl Scene {
     /// Where the binary cannot be started.
     #[must_use]
     pub fn otpd(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.otpd_with(arguments, &[])
+    }
+
+    /// The same with these variables.
+    ///
+    /// # Panics
+    /// Where the binary cannot be started.
+    #[must_use]
+    pub fn otpd_with(&self, arguments: &[&str], variables: &[(&str, String)]) -> (i32, String, String) {
         let out = Command::new(otpd_bin())
             .args(arguments)
             .arg("--config")
             .arg(&self.config)
+            .envs(variables.iter().map(|(name, value)| (name, value)))
             .output()
             .expect("runs");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
@@ -360,7 +375,12 @@ impl Drop for WorkerProcess {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that nobody listens on now.
+///
+/// # Panics
+/// Where there is none.
+#[must_use]
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     listener.local_addr().expect("it has an address").port()
 }

@@ -59,7 +59,7 @@ fn rooms_import_only_what_their_walls_allow() {
 
 #[test]
 fn a_crate_is_known_only_where_it_belongs() {
-    let homes: [(&str, &[&str]); 7] = [
+    let homes: [(&str, &[&str]); 9] = [
         ("lapin", &["otpd-queue", "otpd-client"]),
         ("rusqlite", &["otpd-queue"]),
         ("reqwest", &["otpd-providers", "otpd-sim"]),
@@ -67,6 +67,8 @@ fn a_crate_is_known_only_where_it_belongs() {
         ("governor", &["otpd-core"]),
         ("backoff", &["otpd-core"]),
         ("deadpool", &["otpd-client"]),
+        ("opentelemetry", &["otpd-worker", "otpd"]),
+        ("opentelemetry-otlp", &["otpd"]),
     ];
     let needs = dependencies();
     for (name, homes) in homes {

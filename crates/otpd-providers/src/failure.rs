@@ -25,6 +25,15 @@ pub(crate) fn answered(error: &reqwest::Error, written: bool) -> Answered {
     }
 }
 
+/// The kind of an error in one word, as a trace's `error.type`.
+pub(crate) fn kind(error: &reqwest::Error) -> &'static str {
+    match (error.is_timeout(), error.is_connect()) {
+        (true, _) => "timeout",
+        (false, true) => "connect",
+        (false, false) => "connection_lost",
+    }
+}
+
 /// An attempt that ended before there was anything to read. `detail` is our own sentence.
 pub(crate) const fn without_answer(outcome: Outcome, detail: Box<str>) -> Answered {
     Answered { outcome, http_status: None, code: None, detail: Some(detail) }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
-use reqwest::{Body, Client, Response};
+use reqwest::{Body, Client, RequestBuilder, Response, Url};
+use tracing::Instrument;
 
 use otpd_core::{Answered, MessageId, Mono, Reason, Scope, SendJob, Stamp, UnixMs};
 
@@ -22,6 +23,7 @@ use crate::failure;
 use crate::generic::{not_sent, permanent};
 use crate::login::Login;
 use crate::session::{Session, Token};
+use crate::trace;
 
 /// The most bytes of an answer that are read; what is longer is cut.
 pub const MAX_ANSWER: usize = 64 * 1024;
@@ -154,7 +156,7 @@ impl Transport {
     pub async fn find(&self, job: &SendJob, since: UnixMs) -> Option<MessageId> {
         let request = self.adapter.lookup_request(job)?;
         let asked = self.client.post(request.url.clone()).headers(request.headers.clone()).body(request.body);
-        let answer = read(asked.send().await.ok()?).await;
+        let answer = read(exchange(asked, request.url).await.ok()?).await;
         self.adapter.read_lookup(job, since, &answer)
     }
 
@@ -170,8 +172,8 @@ impl Transport {
             headers.insert(AUTHORIZATION, bearer.clone());
         }
         let body = StampedBody::new(request.body, stamp.clone(), self.clock.clone());
-        let sent = self.client.post(request.url.clone()).headers(headers).body(Body::wrap(body)).send().await;
-        match sent {
+        let asked = self.client.post(request.url.clone()).headers(headers).body(Body::wrap(body));
+        match exchange(asked, request.url).await {
             Ok(response) => {
                 // An answer to the head alone (HTTP/2): a request all the same, for the provider's count.
                 stamp.written(self.clock.mono());
@@ -223,7 +225,7 @@ impl Transport {
                 .post(login.url.clone())
                 .header(AUTHORIZATION, login.authorization.clone())
                 .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            match request.send().await {
+            match exchange(request, &login.url).await {
                 Ok(response) => login.read(&read(response).await, self.clock.wall()),
                 Err(error) => {
                     let reason = if error.is_connect() { Reason::ConnectFailed } else { Reason::Timeout };
@@ -233,6 +235,14 @@ impl Transport {
         };
         self.session.token(|| self.clock.mono(), ask).await
     }
+}
+
+/// Sends a request to `url` and waits for the head of the answer, in a span of its own.
+async fn exchange(request: RequestBuilder, url: &Url) -> Result<Response, reqwest::Error> {
+    let span = trace::post(url);
+    let result = request.send().instrument(span.clone()).await;
+    trace::exchanged(&span, &result);
+    result
 }
 
 /// Reads an answer, at most [`MAX_ANSWER`] of it. What is lost of the body is not lost of the status.

@@ -6,8 +6,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use otpd_core::{Class, JobId, ProviderName, Reason, RouteName, UnixMs};
 
+use crate::hidden::debug_without_body;
+
 /// One dead letter.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct DeadLetter {
     /// The job's id.
     pub job: JobId,
@@ -30,6 +32,8 @@ pub struct DeadLetter {
     /// The job as published (or without its code).
     pub body: Bytes,
 }
+
+debug_without_body!(DeadLetter { job, reason, class, provider, route, attempts, detail });
 
 /// Which dead letters are meant. An empty filter means all.
 #[derive(Clone, Debug, Default)]

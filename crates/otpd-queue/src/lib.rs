@@ -7,6 +7,7 @@
 pub mod dead;
 pub mod embedded;
 pub mod error;
+mod hidden;
 pub mod plan;
 pub mod queue;
 pub mod rabbitmq;
@@ -17,6 +18,6 @@ pub use error::QueueError;
 pub use plan::{Difference, LanePlan, Plan};
 pub use queue::Queue;
 pub use seam::{
-    Burial, Carried, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, Settlement, Settler, Tag, Then,
-    Ticket, TraceContext,
+    Burial, Carried, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, QueueNames, Settlement, Settler,
+    Tag, Then, Ticket, TraceContext,
 };

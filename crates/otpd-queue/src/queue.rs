@@ -11,7 +11,7 @@ use crate::embedded::Embedded;
 use crate::error::QueueError;
 use crate::plan::Difference;
 use crate::rabbitmq::Rabbit;
-use crate::seam::{LaneQueue, LaneSpec, TraceContext};
+use crate::seam::{LaneQueue, LaneSpec, QueueNames, TraceContext};
 
 /// A queue: RabbitMQ or one file.
 #[derive(Clone, Debug)]
@@ -32,6 +32,12 @@ macro_rules! either {
 }
 
 impl Queue {
+    /// How traces call it.
+    #[must_use]
+    pub fn names(&self) -> QueueNames {
+        either!(self, q => q.names())
+    }
+
     /// Opens the lane of a provider. Sessions come and go in its inbox; this returns at once.
     ///
     /// # Errors

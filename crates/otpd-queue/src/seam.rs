@@ -22,6 +22,8 @@ use bytes::Bytes;
 use otpd_core::{Class, Fact, JobId, ProviderName, Reason, RouteName, UnixMs};
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::hidden::debug_without_body;
+
 /// Names one delivery of one session; only the backend that made it reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag {
@@ -61,7 +63,7 @@ pub struct TraceContext {
 }
 
 /// One job handed to a lane. The body is as published: nobody has looked into it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Delivery {
     /// Its name in a settlement.
     pub tag: Tag,
@@ -80,6 +82,8 @@ pub struct Delivery {
     /// The producer's trace.
     pub trace: TraceContext,
 }
+
+debug_without_body!(Delivery { tag, carried, message_id, redelivered, returned });
 
 /// What a lane hears.
 #[derive(Debug)]
@@ -126,7 +130,6 @@ pub enum Then {
 }
 
 /// A job on its way to the next lane.
-#[derive(Debug)]
 pub struct Move {
     /// Whose lane.
     pub to: ProviderName,
@@ -142,8 +145,9 @@ pub struct Move {
     pub trace: TraceContext,
 }
 
+debug_without_body!(Move { to, job, carried });
+
 /// A job on its way to the dead letters.
-#[derive(Debug)]
 pub struct Burial {
     /// The job's id, or the one made up for a malformed job.
     pub job: JobId,
@@ -168,6 +172,8 @@ pub struct Burial {
     /// The producer's trace.
     pub trace: TraceContext,
 }
+
+debug_without_body!(Burial { job, reason, class, provider, route, attempts });
 
 /// An order to the backend's settling task.
 #[derive(Debug)]
@@ -325,4 +331,15 @@ pub struct LaneQueue {
     pub settler: Settler,
     /// The end.
     pub stop: LaneStop,
+    /// How it is called where it is spoken of.
+    pub names: QueueNames,
+}
+
+/// How traces call the queue.
+#[derive(Clone, Debug)]
+pub struct QueueNames {
+    /// OpenTelemetry's `messaging.system`.
+    pub system: &'static str,
+    /// What the names of exchanges and queues begin with.
+    pub prefix: Arc<str>,
 }

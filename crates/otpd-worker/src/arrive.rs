@@ -10,6 +10,7 @@ use otpd_queue::{Delivery, Inbound, Settlement, Then};
 
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
+use crate::trace;
 use crate::waiting_room::Held;
 use crate::worker::LaneState;
 
@@ -143,6 +144,7 @@ impl<E: Endpoint> Lane<E> {
         let expires_at = job.expires_at(route.ttl);
         let taken_at = if delivery.taken_at.is_some() { taken_at } else { job.created_at.min(now) };
         let arrived_at = self.clock.mono();
+        let span = trace::process(&self.names, &self.settings.provider, &delivery, &job.id);
         self.metrics.queue_wait.observe(now.since(taken_at).as_secs_f64());
         Held {
             tag: delivery.tag,
@@ -159,6 +161,7 @@ impl<E: Endpoint> Lane<E> {
             ready_at: arrived_at,
             place: self.arrivals,
             trace: delivery.trace,
+            span,
         }
     }
 

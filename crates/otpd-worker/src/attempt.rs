@@ -5,6 +5,7 @@ use std::time::Duration;
 use otpd_core::admission::Waiting;
 use otpd_queue::{Settlement, Then};
 use tokio::sync::oneshot;
+use tracing::{Instrument, Span};
 
 use otpd_core::{
     Admission, Answered, Attempted, Disposition, FactKind, MessageId, Mono, Outcome, Reason, Stamp, UnixMs,
@@ -13,6 +14,7 @@ use otpd_core::{
 
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
+use crate::trace;
 use crate::waiting_room::Held;
 
 /// How long the announcement of a request may take to be confirmed. Below half of the broker's
@@ -62,7 +64,8 @@ impl<E: Endpoint> Lane<E> {
             stamp.over();
             return;
         };
-        self.metrics.permit_wait.observe(permit_at.since(held.ready_at).as_secs_f64());
+        let permit_wait = permit_at.since(held.ready_at);
+        self.metrics.permit_wait.observe(permit_wait.as_secs_f64());
         self.tell_resumed(&held);
         if held.attempts == 0 {
             self.count_recipient(&held.job, permit_at);
@@ -72,7 +75,8 @@ impl<E: Endpoint> Lane<E> {
         self.flying.insert(held.job.id.clone(), held.tag);
         let announced = self.announce(&held);
         let (endpoint, lease) = (self.endpoint.clone(), self.lease.clone());
-        self.in_flight.push(Box::pin(async move {
+        let span = trace::attempt(&held, permit_wait);
+        let attempt = async move {
             if let Some(announced) = announced {
                 let in_time = tokio::time::timeout(ANNOUNCED_WITHIN, announced).await.is_ok();
                 if !in_time || !lease.holds(held.tag.session) {
@@ -85,8 +89,10 @@ impl<E: Endpoint> Lane<E> {
                 return Ended { held, answered: Some(found_again(message_id)), stamp, permit_at };
             }
             let answered = endpoint.send(&held.job, held.expires_at, &stamp).await;
+            trace::answered(&Span::current(), &answered);
             Ended { held, answered: Some(answered), stamp, permit_at }
-        }));
+        };
+        self.in_flight.push(Box::pin(attempt.instrument(span)));
     }
 
     /// Under a ceiling every request is on the stream, confirmed, before it is sent: the next owner

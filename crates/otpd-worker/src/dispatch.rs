@@ -25,7 +25,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use otpd_core::{Breaker, Ceiling, JobId, Mono, ReadyAt, Recent, Recipients, Route, TrafficClass, UnixMs};
-use otpd_queue::{Inbound, LaneQueue, LaneStop, Settler, Tag};
+use otpd_queue::{Inbound, LaneQueue, LaneStop, QueueNames, Settler, Tag};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -61,6 +61,7 @@ pub struct Lane<E: Endpoint> {
     pub(crate) state: watch::Sender<LaneState>,
     inbox: mpsc::UnboundedReceiver<Inbound>,
     stop: LaneStop,
+    pub(crate) names: QueueNames,
 
     /// The routes by name, shared with the jobs that came by them.
     pub(crate) routes: HashMap<String, Arc<Route>>,
@@ -87,6 +88,8 @@ pub struct Lane<E: Endpoint> {
     pub(crate) flying: HashMap<JobId, Tag>,
     pub(crate) draining: bool,
     gauges_at: Mono,
+    /// When no event was left unconfirmed.
+    confirmed_at: UnixMs,
 }
 
 impl<E: Endpoint> Lane<E> {
@@ -124,6 +127,7 @@ impl<E: Endpoint> Lane<E> {
             state,
             inbox: queue.inbox,
             stop: queue.stop,
+            names: queue.names,
             room: WaitingRoom::default(),
             successors: Successors::default(),
             recent: Recent::default(),
@@ -140,6 +144,7 @@ impl<E: Endpoint> Lane<E> {
             flying: HashMap::new(),
             draining: false,
             gauges_at: Mono::default(),
+            confirmed_at: clock.wall(),
         }
     }
 
@@ -251,16 +256,30 @@ impl<E: Endpoint> Lane<E> {
             let oldest = self.room.oldest().map_or(Duration::ZERO, |at| self.clock.wall().since(at));
             self.metrics.oldest.set(oldest.as_secs_f64());
             self.metrics.ceiling_used.set(self.ceiling.used_ratio(now));
+            self.show_state(now);
         }
         self.shared.board.say(&self.settings.provider, self.estimate(TrafficClass::Bulk, now));
         self.metrics.waiting.set(i64::try_from(self.room.len()).unwrap_or(i64::MAX));
         self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
     }
 
+    fn show_state(&mut self, now: Mono) {
+        let (wall, unconfirmed) = (self.clock.wall(), self.settler.unconfirmed());
+        if unconfirmed == 0 {
+            self.confirmed_at = wall;
+        }
+        let lag = wall.since(self.confirmed_at.max(self.settler.proof().at()));
+        self.metrics.events_lag.set(lag.as_secs_f64());
+        self.metrics.unconfirmed.set(i64::try_from(unconfirmed).unwrap_or(i64::MAX));
+        self.metrics.consuming.set(i64::from(*self.state.borrow() == LaneState::Open));
+        self.metrics.paused.set(i64::from(self.paused_until.is_some_and(|until| until > now)));
+    }
+
     fn begin_drain(&mut self) {
         tracing::info!(provider = %self.settings.provider, in_flight = self.in_flight.len(), waiting = self.room.len(),
             "draining: requests under way are finished, waiting jobs are handed back");
         self.draining = true;
+        self.metrics.consuming.set(0);
         self.state.send_replace(LaneState::Draining);
         self.room.clear();
         self.stop.stop();

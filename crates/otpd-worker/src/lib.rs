@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod settings;
 pub mod settle;
 pub mod successors;
+pub mod trace;
 pub mod waiting_room;
 pub mod worker;
 

@@ -67,6 +67,10 @@ pub struct Metrics {
     oldest: Family<ProviderLabel, RatioGauge>,
     possible_duplicates: Family<ProviderLabel, Counter>,
     breaker_open: Family<ProviderLabel, Gauge>,
+    paused: Family<ProviderLabel, Gauge>,
+    consuming: Family<ProviderLabel, Gauge>,
+    unconfirmed: Family<ProviderLabel, Gauge>,
+    events_lag: Family<ProviderLabel, RatioGauge>,
     reconnects: Counter,
     registry: Mutex<Registry>,
 }
@@ -139,6 +143,26 @@ impl Metrics {
                 "breaker_open",
                 "1 while the provider refuses or fails and is asked with one job at a time"
             ),
+            paused: family!(
+                Family::default(),
+                "provider_paused",
+                "1 while the provider has asked not to be asked (429 with a wait)"
+            ),
+            consuming: family!(
+                Family::default(),
+                "lane_consuming",
+                "1 while the lane consumes, as owner or as the one who takes over; 0 while its queue is away"
+            ),
+            unconfirmed: family!(
+                Family::default(),
+                "events_unconfirmed",
+                "Events handed to the broker that it has not confirmed yet; their jobs are not acknowledged"
+            ),
+            events_lag: family!(
+                Family::default(),
+                "events_lag_seconds",
+                "Seconds since the broker last confirmed an event while some wait; 0 when none does"
+            ),
             reconnects: family!(
                 Counter::default(),
                 "broker_reconnects",
@@ -188,6 +212,10 @@ impl Metrics {
             oldest: self.oldest.get_or_create_owned(&label),
             possible_duplicates: self.possible_duplicates.get_or_create_owned(&label),
             breaker_open: self.breaker_open.get_or_create_owned(&label),
+            paused: self.paused.get_or_create_owned(&label),
+            consuming: self.consuming.get_or_create_owned(&label),
+            unconfirmed: self.unconfirmed.get_or_create_owned(&label),
+            events_lag: self.events_lag.get_or_create_owned(&label),
             reconnects: self.reconnects.clone(),
             provider: provider.clone(),
         }
@@ -226,6 +254,14 @@ pub struct LaneMetrics {
     pub possible_duplicates: Counter,
     /// 1 while the breaker is open.
     pub breaker_open: Gauge,
+    /// 1 while the provider has asked for a pause.
+    pub paused: Gauge,
+    /// 1 while the lane consumes.
+    pub consuming: Gauge,
+    /// Events not confirmed yet.
+    pub unconfirmed: Gauge,
+    /// Since when nothing was confirmed though something waits, in seconds.
+    pub events_lag: RatioGauge,
     /// Sessions found again after one was lost.
     pub reconnects: Counter,
 }

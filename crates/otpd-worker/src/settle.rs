@@ -5,11 +5,13 @@
 use otpd_core::fact::Timings;
 use otpd_core::{Fact, FactKind, JobId, Malformed, ProviderName, Reason, SendJob, UnixMs};
 use otpd_queue::{Burial, Carried, Delivery, Move, Settlement, Then};
+use tracing::Span;
 
 use crate::attempt::Answer;
 use crate::burial;
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
+use crate::trace;
 use crate::waiting_room::Held;
 
 fn millis(d: std::time::Duration) -> u64 {
@@ -28,7 +30,7 @@ impl<E: Endpoint> Lane<E> {
         if let otpd_core::Outcome::Accepted { message_id, .. } = &answer.answered.outcome {
             fact.message_id.clone_from(message_id);
         }
-        self.hand_in(fact, Then::Acknowledge(held.tag));
+        self.hand_in(fact, Then::Acknowledge(held.tag), &held.span);
     }
 
     /// It is tried again here; it keeps its delivery, and its place in the room.
@@ -38,7 +40,7 @@ impl<E: Endpoint> Lane<E> {
         if answer.answered.outcome.may_have_been_sent() {
             self.metrics.possible_duplicates.inc();
         }
-        self.hand_in(fact, Then::Keep);
+        self.hand_in(fact, Then::Keep, &held.span);
         if self.draining || held.tag.session != self.session {
             return; // the next owner reads the fact, or the delivery comes again
         }
@@ -50,7 +52,7 @@ impl<E: Endpoint> Lane<E> {
     /// counted against it.
     pub(crate) fn hold_on(&mut self, mut held: Held, answer: &Answer, now: UnixMs) {
         let fact = self.fact(FactKind::Retrying, &held, Some(answer), now);
-        self.hand_in(fact, Then::Keep);
+        self.hand_in(fact, Then::Keep, &held.span);
         self.take_back(&mut held);
         if !self.draining && held.tag.session == self.session {
             self.back_to_the_room(held, None);
@@ -103,7 +105,7 @@ impl<E: Endpoint> Lane<E> {
             taken_at: held.taken_at,
             trace: held.trace,
         };
-        self.hand_in(fact, Then::Move(held.tag, Box::new(moved)));
+        self.hand_in(fact, Then::Move(held.tag, Box::new(moved)), &held.span);
     }
 
     /// A fresh message in the same lane takes the place of its own, which came back too often.
@@ -142,7 +144,7 @@ impl<E: Endpoint> Lane<E> {
             died_at: now,
             trace: held.trace,
         };
-        self.hand_in(fact, Then::Bury(held.tag, Box::new(burial)));
+        self.hand_in(fact, Then::Bury(held.tag, Box::new(burial)), &held.span);
     }
 
     /// Its code is of no use any more, and it never met a provider (or not lately).
@@ -154,7 +156,7 @@ impl<E: Endpoint> Lane<E> {
     pub(crate) fn expire_after(&mut self, held: Held, answer: &Answer, now: UnixMs) {
         let mut fact = self.fact(FactKind::Expired, &held, Some(answer), now);
         fact.reason = Some(Reason::Expired);
-        self.hand_in(fact, Then::Acknowledge(held.tag));
+        self.hand_in(fact, Then::Acknowledge(held.tag), &held.span);
     }
 
     /// Ends a job that waits.
@@ -162,7 +164,7 @@ impl<E: Endpoint> Lane<E> {
         let now = self.clock.wall();
         let mut fact = self.fact(kind, &held, None, now);
         fact.reason = Some(reason);
-        self.hand_in(fact, Then::Acknowledge(held.tag));
+        self.hand_in(fact, Then::Acknowledge(held.tag), &held.span);
     }
 
     /// The same id came twice: this copy is dropped.
@@ -171,13 +173,15 @@ impl<E: Endpoint> Lane<E> {
             Fact::new(FactKind::Duplicate, job.id.clone(), self.settings.provider.clone(), now).about(job.to);
         fact.route.clone_from(&delivery.carried.route);
         fact.metadata.clone_from(&job.metadata);
-        self.hand_in(fact, Then::Acknowledge(delivery.tag));
+        let span = trace::process(&self.names, &self.settings.provider, delivery, &job.id);
+        self.hand_in(fact, Then::Acknowledge(delivery.tag), &span);
     }
 
     /// It is not a job at all.
     pub(crate) fn bury_malformed(&mut self, delivery: &Delivery, malformed: Malformed, now: UnixMs) {
         let job = malformed.id.or_else(|| delivery.message_id.clone()).unwrap_or_else(nameless);
         tracing::warn!(provider = %self.settings.provider, %job, detail = malformed.detail, "malformed job");
+        let span = trace::process(&self.names, &self.settings.provider, delivery, &job);
         let mut fact = Fact::new(FactKind::Dead, job.clone(), self.settings.provider.clone(), now);
         fact.reason = Some(Reason::MalformedJob);
         fact.route.clone_from(&delivery.carried.route);
@@ -194,7 +198,7 @@ impl<E: Endpoint> Lane<E> {
             died_at: now,
             trace: delivery.trace.clone(),
         };
-        self.hand_in(fact, Then::Bury(delivery.tag, Box::new(burial)));
+        self.hand_in(fact, Then::Bury(delivery.tag, Box::new(burial)), &span);
     }
 
     pub(crate) fn fact(&self, kind: FactKind, held: &Held, answer: Option<&Answer>, now: UnixMs) -> Fact {
@@ -212,7 +216,8 @@ impl<E: Endpoint> Lane<E> {
         fact
     }
 
-    fn hand_in(&mut self, fact: Fact, then: Then) {
+    fn hand_in(&mut self, fact: Fact, then: Then, span: &Span) {
+        trace::told(span, &fact);
         if fact.kind.is_final() || fact.kind == FactKind::Duplicate {
             self.metrics.job(fact.kind, fact.reason);
         }

@@ -13,7 +13,6 @@ use otpd_core::{JobId, Mono, Route, SendJob, SupersedeKey, TrafficClass, UnixMs}
 use otpd_queue::{Tag, TraceContext};
 
 /// A job in a lane, with all that settling it needs.
-#[derive(Debug)]
 pub struct Held {
     /// The delivery to settle.
     pub tag: Tag,
@@ -41,6 +40,16 @@ pub struct Held {
     pub place: u64,
     /// The producer's trace.
     pub trace: TraceContext,
+    /// Its stay in this lane, as a part of that trace.
+    pub span: tracing::Span,
+}
+
+/// Shows which job it is, and nothing of its body.
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let job = &self.job.id;
+        f.debug_struct("Held").field("tag", &self.tag).field("job", job).finish_non_exhaustive()
+    }
 }
 
 /// The jobs that wait.
@@ -219,6 +228,7 @@ mod tests {
             ready_at: Mono(0),
             place,
             trace: TraceContext::default(),
+            span: tracing::Span::none(),
         }
     }
 

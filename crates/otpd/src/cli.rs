@@ -116,7 +116,7 @@ pub struct MockArgs {
 }
 
 /// Of `otpd send`.
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct SendArgs {
     /// Route, or provider.
     #[arg(long, value_name = "NAME", value_parser = route)]
@@ -158,6 +158,13 @@ pub struct SendArgs {
     /// The form of the output.
     #[command(flatten)]
     pub json: Json,
+}
+
+/// Shows neither number nor code.
+impl std::fmt::Debug for SendArgs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SendArgs").field("route", &self.route).field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// `otpd dead ...`

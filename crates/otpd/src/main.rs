@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use mimalloc::MiMalloc;
 
-use otpd::cli::{Cli, Command, Common};
+use otpd::cli::{Cli, Command, Common, SendArgs};
+use otpd::config::Config;
 use otpd::failure::Failure;
 use otpd::{commands, output, telemetry};
 
@@ -40,7 +41,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
         match cli.command {
             Command::Config(_) => Ok(ExitCode::SUCCESS),
             Command::Mock(args) => commands::mock::run(args).await,
-            Command::Send(args) => commands::send::run(args, &sources.load()?.config).await,
+            Command::Send(args) => send(args, &sources.load()?.config).await,
             Command::Dead(command) => commands::dead::run(command, &sources.load()?.config).await,
             Command::Topology(command) => commands::topology::run(command, &sources.load()?.config).await,
             Command::Demo(args) => commands::demo::run(args).await.map(|()| ExitCode::SUCCESS),
@@ -49,13 +50,22 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     })
 }
 
+async fn send(args: SendArgs, config: &Config) -> Result<ExitCode, Failure> {
+    let telemetry = telemetry::only_traces(&config.telemetry).map_err(Failure::Usage)?;
+    let ended = commands::send::run(args, config).await;
+    telemetry.finish().await;
+    ended
+}
+
 async fn worker(common: &Common) -> Result<ExitCode, Failure> {
     let sources = common.sources();
     let loaded = sources.load()?;
     let filter = common.log_level.as_deref().unwrap_or(&loaded.config.telemetry.log_level);
-    telemetry::start(filter, loaded.config.telemetry.log_format).map_err(Failure::Usage)?;
+    let telemetry = telemetry::start(filter, &loaded.config.telemetry).map_err(Failure::Usage)?;
     for warning in &loaded.warnings.0 {
         tracing::warn!("{warning}");
     }
-    commands::worker::run(&loaded.config, &sources.environment).await.map(|()| ExitCode::SUCCESS)
+    let ended = commands::worker::run(&loaded.config, &sources.environment).await;
+    telemetry.finish().await;
+    ended.map(|()| ExitCode::SUCCESS)
 }

@@ -18,6 +18,7 @@ use super::lanes::{LaneKey, Lanes, Opening};
 use super::letters::{self, Fate};
 use super::{facts, topology};
 use crate::error::QueueError;
+use crate::hidden::debug_without_body;
 use crate::seam::{Carried, Settlement, Then, Ticket, TraceContext};
 
 /// Anything the writer is told.
@@ -62,7 +63,6 @@ pub(super) enum Work {
 }
 
 /// A job for a route.
-#[derive(Debug)]
 pub(super) struct Enqueue {
     pub(super) route: RouteName,
     pub(super) job: JobId,
@@ -70,6 +70,8 @@ pub(super) struct Enqueue {
     pub(super) trace: TraceContext,
     pub(super) taken_at: UnixMs,
 }
+
+debug_without_body!(Enqueue { route, job });
 
 /// A question of somebody who waits for the answer.
 #[derive(Debug)]

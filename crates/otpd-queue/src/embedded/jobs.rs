@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::facts;
 use super::file::{from_ms, to_ms};
+use crate::hidden::debug_without_body;
 use crate::plan::DELIVERY_LIMIT;
 use crate::seam::{Carried, Delivery, Tag, TraceContext};
 
@@ -21,7 +22,6 @@ pub(super) const SESSION: u32 = 1;
 const MAX_TRACE: usize = 512;
 
 /// A job to be put in.
-#[derive(Debug)]
 pub(super) struct NewJob<'a> {
     pub(super) job: &'a JobId,
     pub(super) body: &'a [u8],
@@ -29,6 +29,8 @@ pub(super) struct NewJob<'a> {
     pub(super) taken_at: UnixMs,
     pub(super) trace: &'a TraceContext,
 }
+
+debug_without_body!(NewJob<'_> { job, carried });
 
 /// The lane that a route leads to.
 pub(super) fn lane_of_route(file: &Connection, route: &str) -> rusqlite::Result<Option<i64>> {

@@ -46,7 +46,7 @@ use self::writer::Writer;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
 use crate::plan::{Difference, Plan};
-use crate::seam::{LaneQueue, LaneSpec, LaneStop, Proof, Settler, TraceContext};
+use crate::seam::{LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
 
 /// The most bytes of a body: what RabbitMQ 4 takes in one message.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -147,7 +147,17 @@ impl Embedded {
         };
         self.send(Command::Change(Change::Open(opening)))?;
         tokio::spawn(lanes::bring(key, orders, stops, self.writer.clone()));
-        Ok(LaneQueue { inbox, settler: Settler::new(orders_in, proof), stop: LaneStop::new(stops_in) })
+        Ok(LaneQueue {
+            inbox,
+            settler: Settler::new(orders_in, proof),
+            stop: LaneStop::new(stops_in),
+            names: self.names(),
+        })
+    }
+
+    /// Its lanes are called as RabbitMQ's.
+    pub(crate) fn names(&self) -> QueueNames {
+        QueueNames { system: "sqlite", prefix: self.shared.plan.prefix.as_str().into() }
     }
 
     /// See [`Queue::enqueue`](crate::Queue::enqueue).

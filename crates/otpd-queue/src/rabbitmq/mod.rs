@@ -47,7 +47,7 @@ use self::settle::{Aside, Settling};
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
 use crate::plan::{Difference, Plan};
-use crate::seam::{LaneQueue, LaneSpec, LaneStop, Proof, Settler, TraceContext};
+use crate::seam::{LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
 
 /// What a RabbitMQ queue is made of.
 #[derive(Clone, Debug)]
@@ -130,7 +130,16 @@ impl Rabbit {
         };
         tokio::spawn(lane.run(Ears { settled, stops }));
         tokio::spawn(settling.run());
-        Ok(LaneQueue { inbox: inbound, settler: Settler::new(orders, proof), stop: LaneStop::new(stop) })
+        Ok(LaneQueue {
+            inbox: inbound,
+            settler: Settler::new(orders, proof),
+            stop: LaneStop::new(stop),
+            names: self.names(),
+        })
+    }
+
+    pub(crate) fn names(&self) -> QueueNames {
+        QueueNames { system: "rabbitmq", prefix: self.0.plan.prefix.as_str().into() }
     }
 
     /// Puts a job on a route; returns when the broker has confirmed it.

@@ -7,6 +7,7 @@ use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs, fact_json};
 
 use super::headers::{self, Headers};
 use crate::error::QueueError;
+use crate::hidden::debug_without_body;
 use crate::plan::Plan;
 use crate::seam::{Burial, Carried, Delivery, Move, Tag, TraceContext};
 
@@ -22,7 +23,7 @@ const JOB_TYPE: &str = "otp.send.v1";
 pub(super) const MARKER_TYPE: &str = "otp.lane.opened";
 
 /// One message on its way out.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Parcel {
     pub(super) exchange: ShortString,
     pub(super) key: ShortString,
@@ -33,6 +34,8 @@ pub(super) struct Parcel {
     /// Whether it must reach a queue.
     pub(super) mandatory: bool,
 }
+
+debug_without_body!(Parcel { exchange, key, id });
 
 impl Parcel {
     /// The error of coming back.

@@ -11,8 +11,8 @@ use otpd_core::{
 };
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
-    Burial, Carried, Delivery, Inbound, LaneQueue, LaneStop, Move, Settlement, Settler, Tag, Then,
-    TraceContext,
+    Burial, Carried, Delivery, Inbound, LaneQueue, LaneStop, Move, QueueNames, Settlement, Settler, Tag,
+    Then, TraceContext,
 };
 use otpd_worker::{Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Shared};
 use tokio::sync::{mpsc, watch};
@@ -125,6 +125,7 @@ impl Bench {
             inbox: inbox_rx,
             settler: Settler::new(orders_tx, Proof::default()),
             stop: LaneStop::new(stops_tx),
+            names: QueueNames { system: "rabbitmq", prefix: "otp.".into() },
         };
         let settings = LaneSettings {
             provider: provider("p"),

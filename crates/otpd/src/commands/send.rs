@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use otpd_core::job::MAX_BODY;
 use otpd_core::{Fact, FactKind, JobId, SendJob, UnixMs};
-use otpd_queue::{Queue, TraceContext};
+use otpd_queue::Queue;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -15,7 +15,7 @@ use crate::cli::SendArgs;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::schema::job::{SendJobBody, TemplateBody};
-use crate::{open, output};
+use crate::{open, output, traces};
 
 /// How far back to follow from: clocks of machines differ.
 const BACK: Duration = Duration::from_secs(5);
@@ -45,10 +45,17 @@ async fn send(
 ) -> Result<ExitCode, Failure> {
     // Before the job is queued, or its first facts could be missed.
     let facts = if args.wait { Some(queue.follow(BACK).await?) } else { None };
-    queue.enqueue(&args.route, job, body, &TraceContext::default()).await?;
+    let span = traces::sending(&queue.names(), &args.route, job);
+    let context = traces::context(&span);
+    let queued = queue.enqueue(&args.route, job, body, &context).await;
+    if queued.is_err() {
+        span.record("otel.status_code", "ERROR");
+    }
+    drop(span);
+    queued?;
     if args.json.json {
         output::json_line(
-            &json!({ "id": job.as_str(), "route": args.route.as_str(), "queued_at": now.to_string() }),
+            &json!({ "id": job.as_str(), "route": args.route.as_str(), "queued_at": now.to_string(), "traceparent": context.parent }),
         )?;
     } else {
         output::line(&format!("{job}  queued for {}", args.route))?;

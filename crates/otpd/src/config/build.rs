@@ -73,6 +73,8 @@ pub(super) fn build(
         telemetry: Telemetry {
             log_level: document.telemetry.log_level.clone(),
             log_format: document.telemetry.log_format,
+            collector: document.telemetry.otlp_endpoint.as_ref().map(|c| c.0.clone()),
+            trace_sample: document.telemetry.trace_sample.0,
         },
     }
 }

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::broker::UrlSources;
 use super::provider_section::ProviderSection;
-use super::value::{Count, Factor, Listen, Names, RatesOrOff, Time};
+use super::value::{Collector, Count, Factor, Listen, Names, RatesOrOff, Share, Time};
 
 /// The configuration of otpd.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -41,7 +41,7 @@ pub struct Document {
     pub admin: AdminSection,
     /// The HTTP gateway.
     pub gateway: GatewaySection,
-    /// Logs.
+    /// Logs and traces.
     pub telemetry: TelemetrySection,
 }
 
@@ -214,7 +214,7 @@ impl Default for GatewaySection {
     }
 }
 
-/// Logs.
+/// Logs and traces.
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table: [telemetry]")]
 pub struct TelemetrySection {
@@ -223,11 +223,23 @@ pub struct TelemetrySection {
     pub log_level: String,
     /// How: `text` for people, `json` for machines, `auto` for text on a terminal and JSON elsewhere.
     pub log_format: LogFormat,
+    /// Where traces go: an OpenTelemetry collector that speaks OTLP over HTTP (`/v1/traces` is added).
+    /// Default: `OTEL_EXPORTER_OTLP_ENDPOINT`, or else no traces.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<Collector>,
+    /// The share of the traces begun here that is kept, 0.0 to 1.0. A job whose producer sends a
+    /// `traceparent` follows its producer's decision.
+    pub trace_sample: Share,
 }
 
 impl Default for TelemetrySection {
     fn default() -> Self {
-        Self { log_level: "info".to_owned(), log_format: LogFormat::Auto }
+        Self {
+            log_level: "info".to_owned(),
+            log_format: LogFormat::Auto,
+            otlp_endpoint: None,
+            trace_sample: Share(1.0),
+        }
     }
 }
 

@@ -67,7 +67,7 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where the gateway is.
     pub gateway_listen: SocketAddr,
-    /// Logs.
+    /// Logs and traces.
     pub telemetry: Telemetry,
 }
 
@@ -97,13 +97,17 @@ pub struct Dead {
     pub keep_code: bool,
 }
 
-/// Logs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Logs and traces.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Telemetry {
     /// A level, or a filter of levels.
     pub log_level: String,
     /// Their form.
     pub log_format: LogFormat,
+    /// Where traces go; `None`: where OpenTelemetry's variables say, or nowhere.
+    pub collector: Option<String>,
+    /// The share of the traces begun here that is kept, 0 to 1.
+    pub trace_sample: f64,
 }
 
 /// Where a config comes from.

@@ -250,6 +250,74 @@ impl JsonSchema for Factor {
     }
 }
 
+/// A share of a whole, 0.0 to 1.0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+impl<'de> Deserialize<'de> for Share {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let share = match Value::deserialize(deserializer) {
+            Ok(Value::Float(share)) => Some(share),
+            Ok(Value::Integer(whole)) => i32::try_from(whole).ok().map(f64::from),
+            Ok(_) | Err(_) => None,
+        };
+        share.filter(|share| (0.0..=1.0).contains(share)).map(Self).ok_or_else(|| {
+            D::Error::custom("must be a number from 0.0 to 1.0; write for example {key} = 0.1")
+        })
+    }
+}
+
+impl Serialize for Share {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
+}
+
+impl JsonSchema for Share {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Share".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number", "minimum": 0.0, "maximum": 1.0 })
+    }
+}
+
+/// The address of a collector: `http://HOST:PORT` or `https://...`, without user and query.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Collector(pub String);
+
+impl<'de> Deserialize<'de> for Collector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rule = r#"must be the http:// or https:// address of a collector; write for example {key} = "http://127.0.0.1:4318""#;
+        parsed(deserializer, rule, |text| {
+            let uri: axum::http::Uri = text.parse().ok()?;
+            let scheme = matches!(uri.scheme_str(), Some("http" | "https"));
+            let plain = uri.query().is_none() && !uri.authority()?.as_str().contains('@');
+            (scheme && plain).then(|| Self(text.trim_end_matches('/').to_owned()))
+        })
+    }
+}
+
+impl JsonSchema for Collector {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Collector".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^https?://[^@?]+$" })
+    }
+}
+
 /// Names in order; at least one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(transparent)]
