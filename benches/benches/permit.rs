@@ -1,4 +1,5 @@
-//! The permit: granted, denied by the bucket, denied by the window; and the decision after an answer.
+//! The permit: granted, denied by the bucket, denied by the window; the decision before it (is the job worth
+//! one?) and after an answer.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 
@@ -6,8 +7,9 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use otpd_core::admission::Waiting;
 use otpd_core::{
-    Answered, Attempted, Ceiling, Mono, OnAmbiguous, Outcome, Rate, Reason, RetryPolicy, UnixMs, decide,
+    Answered, Attempted, Ceiling, Mono, OnAmbiguous, Outcome, Rate, Reason, RetryPolicy, UnixMs, admit, decide,
 };
 
 const START: Mono = Mono(3_600_000_000_000);
@@ -41,6 +43,14 @@ fn permit(c: &mut Criterion) {
             b.iter(|| denied.take(black_box(later)).is_ok());
         });
     }
+    let waiting = Waiting {
+        expires_at: UnixMs(300_000),
+        taken_at: UnixMs(500),
+        attempts: 0,
+        max_wait: Some(Duration::from_secs(30)),
+        superseded: false,
+    };
+    c.bench_function("admit", |b| b.iter(|| admit(black_box(&waiting), UnixMs(1000))));
     let answered = Answered {
         outcome: Outcome::Transient { reason: Reason::InternalError, wait: None, possibly_sent: true },
         http_status: Some(500),
