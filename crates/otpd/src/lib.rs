@@ -11,4 +11,5 @@ pub mod output;
 pub mod schema;
 pub mod signals;
 pub mod telemetry;
+pub mod version;
 mod wiring;
