@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use axum::http::Uri;
+use axum::http::uri::PathAndQuery;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -98,7 +99,7 @@ impl Target {
             return Err("must not name a user: the admin port knows none");
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let asked = uri.path_and_query().map(|path| path.as_str()).filter(|asked| *asked != "/");
+        let asked = uri.path_and_query().map(PathAndQuery::as_str).filter(|asked| *asked != "/");
         Ok(Self { host, port: authority.port_u16().unwrap_or(80), path: asked.unwrap_or(path).to_owned() })
     }
 
