@@ -96,7 +96,8 @@ fn lane(c: &mut Criterion) {
     let bodies: Vec<Bytes> = (0..JOBS).map(|i| Bytes::from(body(i))).collect();
     let mut group = c.benchmark_group("lane");
     group.throughput(Throughput::Elements(JOBS as u64)).sample_size(20);
-    for (name, ceiling) in [("in memory, 10,000 jobs", ""), ("10,000 jobs contend for permits", "1000000/s")] {
+    for (name, ceiling) in [("in memory, 10,000 jobs", ""), ("10,000 jobs contend for permits", "1000000/s")]
+    {
         group.bench_function(name, |b| {
             b.iter_custom(|times| (0..times).map(|_| runtime.block_on(run(&bodies, ceiling))).sum());
         });

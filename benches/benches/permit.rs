@@ -9,7 +9,8 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use otpd_core::admission::Waiting;
 use otpd_core::{
-    Answered, Attempted, Ceiling, Mono, OnAmbiguous, Outcome, Rate, Reason, RetryPolicy, UnixMs, admit, decide,
+    Answered, Attempted, Ceiling, Mono, OnAmbiguous, Outcome, Rate, Reason, RetryPolicy, UnixMs, admit,
+    decide,
 };
 
 const START: Mono = Mono(3_600_000_000_000);

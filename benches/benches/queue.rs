@@ -11,8 +11,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::{StreamExt, TryStreamExt};
 use otpd_benches::body;
 use otpd_core::{
-    Answered, JobId, MessageId, OnAmbiguous, Outcome, ProviderName, RetryPolicy, RouteName, RouteTable, SendJob,
-    Stamp, UnixMs,
+    Answered, JobId, MessageId, OnAmbiguous, Outcome, ProviderName, RetryPolicy, RouteName, RouteTable,
+    SendJob, Stamp, UnixMs,
 };
 use otpd_queue::embedded::{Durability, Embedded, EmbeddedConfig};
 use otpd_queue::rabbitmq::{Rabbit, RabbitConfig};

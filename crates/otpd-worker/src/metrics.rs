@@ -10,6 +10,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -186,6 +187,12 @@ impl Metrics {
     /// Registers what another part of the process counts.
     pub fn extend(&self, register: impl FnOnce(&mut Registry)) {
         register(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+
+    /// Says which build this is, as `otpd_build_info`.
+    pub fn built_from(&self, version: &'static str, revision: &'static str) {
+        let build = Info::new(vec![("version", version), ("revision", revision)]);
+        self.extend(|registry| registry.register("build", "What the process was built from", build));
     }
 
     /// The handles of one lane, looked up once.

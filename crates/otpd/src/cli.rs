@@ -9,13 +9,15 @@ use clap::{Args, Parser, Subcommand};
 use otpd_core::{JobId, ProviderName, Reason, RouteName};
 
 use crate::config::{Environment, Sources};
+use crate::version;
 
 /// One-time passwords to phones: fast, once, within every provider's limits.
 ///
 /// otpd takes send jobs from RabbitMQ (or an embedded queue), obeys each provider's rate ceiling, retries
 /// and fails over, and tells what became of every job. Start with `otpd demo`: it needs nothing.
 #[derive(Debug, Parser)]
-#[command(name = "otpd", version, arg_required_else_help = true)]
+#[command(name = "otpd", version = version::VERSION, long_version = version::LONG)]
+#[command(arg_required_else_help = true)]
 #[command(after_help = "Exit codes: 0 done, 1 failed, 2 wrong use or wrong config.")]
 pub struct Cli {
     /// What applies to every command.
@@ -65,6 +67,8 @@ pub enum Command {
     /// Declares the broker's exchanges and queues, or compares them with the config.
     #[command(subcommand)]
     Topology(TopologyCommand),
+    /// Asks a running worker whether it is healthy: exit code 0 yes, 1 no. For containers.
+    Health(HealthArgs),
     /// Checks and shows the config.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -254,6 +258,20 @@ pub enum TopologyCommand {
         #[command(flatten)]
         json: Json,
     },
+}
+
+/// Of `otpd health`.
+#[derive(Debug, Args)]
+pub struct HealthArgs {
+    /// Asks whether every lane consumes (/readyz), not only whether the process turns (/healthz).
+    #[arg(long)]
+    pub ready: bool,
+    /// Whom to ask [default: admin.listen of the config]. A path in it is asked as it stands.
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// The form of the output.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `otpd config ...`

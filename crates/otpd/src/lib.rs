@@ -12,4 +12,5 @@ pub mod schema;
 pub mod signals;
 pub mod telemetry;
 mod traces;
+pub mod version;
 mod wiring;

@@ -44,6 +44,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Send(args) => send(args, &sources.load()?.config).await,
             Command::Dead(command) => commands::dead::run(command, &sources.load()?.config).await,
             Command::Topology(command) => commands::topology::run(command, &sources.load()?.config).await,
+            Command::Health(args) => commands::health::run(args, &sources).await,
             Command::Demo(args) => commands::demo::run(args).await.map(|()| ExitCode::SUCCESS),
             Command::Worker => worker(&cli.common).await,
         }

@@ -61,7 +61,7 @@ pub(crate) fn provider(config: &Telemetry) -> Result<Option<SdkTracerProvider>, 
 /// Who speaks. `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` go before it.
 fn resource() -> Resource {
     let mut about = vec![
-        opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        opentelemetry::KeyValue::new("service.version", crate::version::VERSION),
         opentelemetry::KeyValue::new("service.instance.id", open::source()),
     ];
     if std::env::var_os("OTEL_SERVICE_NAME").is_none() {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Shown};
 use crate::config::{Config, Environment};
 use crate::failure::Failure;
-use crate::{open, signals, wiring};
+use crate::{open, signals, version, wiring};
 
 /// The first and the longest wait for a broker that is away at the start.
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
@@ -29,6 +29,7 @@ pub async fn run(config: &Config, environment: &Environment) -> Result<(), Failu
     let lanes = wiring::lanes(config, environment, clock)?;
     let queue = open::queue(config, open::source())?;
     let metrics = Arc::new(Metrics::new());
+    metrics.built_from(version::VERSION, version::REVISION);
     let mut asked = std::pin::pin!(signals::asked_to_end());
 
     let (opened, ended) = (Arc::new(OnceLock::new()), CancellationToken::new());
@@ -36,7 +37,7 @@ pub async fn run(config: &Config, environment: &Environment) -> Result<(), Failu
     let at = admin::serve(config.admin_listen, shown, ended.clone()).await.map_err(|e| {
         Failure::Failed(format!("admin.listen = \"{}\" cannot be used: {e}", config.admin_listen))
     })?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), queue = %config.broker.address(), lanes = lanes.len(), admin = %at,
+    tracing::info!(version = version::VERSION, revision = version::REVISION, queue = %config.broker.address(), lanes = lanes.len(), admin = %at,
         "otpd worker starts; /readyz, /healthz and /metrics are on the admin port");
     tokio::select! {
         ready = topology(&queue) => ready?,

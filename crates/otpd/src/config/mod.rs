@@ -9,6 +9,7 @@
 //! Invariants: no message and no output shows a secret; provider secrets are opened only by
 //! [`ProviderConfig::open`], for the commands that send.
 
+mod admin_listen;
 pub mod broker;
 mod build;
 mod check;

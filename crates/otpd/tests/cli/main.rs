@@ -5,6 +5,7 @@
 
 mod config;
 mod dead;
+mod health;
 mod lane;
 mod mock;
 mod send;
@@ -88,8 +89,16 @@ fn wrong_use_exits_with_2() {
 
 #[test]
 fn says_its_version() {
-    let ran = Place::new("").run(&["--version"]);
-    assert_eq!((ran.code, ran.out.as_str()), (0, concat!("otpd ", env!("CARGO_PKG_VERSION"), "\n")));
+    let place = Place::new("");
+    let short = place.run(&["-V"]);
+    assert_eq!((short.code, short.out.as_str()), (0, concat!("otpd ", env!("CARGO_PKG_VERSION"), "\n")));
+    let long = place.run(&["--version"]);
+    let lines: Vec<&str> = long.out.lines().collect();
+    let [name, revision, compiler, target] = lines[..] else { panic!("{long:?}") };
+    assert_eq!(name, concat!("otpd ", env!("CARGO_PKG_VERSION")));
+    assert_eq!(revision, format!("revision: {}", otpd::version::REVISION));
+    assert!(compiler.starts_with("compiler: rustc 1."), "{compiler}");
+    assert!(target.starts_with("target:   ") && target.contains("-linux-"), "{target}");
 }
 
 #[test]
