@@ -7,6 +7,7 @@ use mimalloc::MiMalloc;
 
 use otpd::cli::{Cli, Command, Common};
 use otpd::failure::Failure;
+use otpd::reload::Log;
 use otpd::{commands, output, telemetry};
 
 /// Half the CPU time of glibc's allocator where threads hand memory to each other.
@@ -53,9 +54,10 @@ async fn worker(common: &Common) -> Result<ExitCode, Failure> {
     let sources = common.sources();
     let loaded = sources.load()?;
     let filter = common.log_level.as_deref().unwrap_or(&loaded.config.telemetry.log_level);
-    telemetry::start(filter, loaded.config.telemetry.log_format).map_err(Failure::Usage)?;
+    let level = telemetry::start(filter, loaded.config.telemetry.log_format).map_err(Failure::Usage)?;
+    let log = Log { level, is_overridden: common.log_level.is_some() };
     for warning in &loaded.warnings.0 {
         tracing::warn!("{warning}");
     }
-    commands::worker::run(&loaded.config, &sources.environment).await.map(|()| ExitCode::SUCCESS)
+    commands::worker::run(loaded, sources, log).await.map(|()| ExitCode::SUCCESS)
 }
