@@ -138,7 +138,7 @@ async fn a_broken_config_changes_nothing_and_is_told_once() {
     });
     until_refused(&worker, &scene, 1.0).await;
     let ended = scene.ended();
-    scene.until("the worker to go on", |s| s.ended() >= ended + 60).await;
+    scene.until("the worker to go on", |s| s.ended() >= ended + 120).await;
     // By then the file was looked at again.
     let log = scene.log();
     assert_eq!(log.matches("providers.verihubs.ceiling: must be").count(), 1, "{log}");
