@@ -143,6 +143,28 @@ impl Scene {
         WorkerProcess { child, admin }
     }
 
+    /// Rewrites the config as `edit` makes it of the text that is there.
+    ///
+    /// # Panics
+    /// Where it cannot be written, or `edit` changes nothing.
+    pub fn edit_config(&self, edit: impl FnOnce(&str) -> String) {
+        let before = std::fs::read_to_string(&self.config).expect("the config is there");
+        let after = edit(&before);
+        assert_ne!(before, after, "nothing was edited");
+        self.write_file("otpd.toml", &after);
+    }
+
+    /// Puts a file beside the config, as a mounted volume does: whole, in one step. Gives its path.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    pub fn write_file(&self, name: &str, content: &str) -> PathBuf {
+        let (new, path) = (self.dir.join(format!("{name}.new")), self.dir.join(name));
+        std::fs::write(&new, content).expect("writable");
+        std::fs::rename(&new, &path).expect("same folder");
+        path
+    }
+
     /// Runs `otpd` with this scene's config; gives exit code, output and errors.
     ///
     /// # Panics
@@ -339,6 +361,22 @@ impl WorkerProcess {
         let sample = format!("otpd_waiting_jobs{{provider=\"{provider}\"}} ");
         let shown = self.admin("/metrics").await.map(|(_, text)| text).unwrap_or_default();
         shown.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or(0)
+    }
+
+    /// A sample of `/metrics`, by its name and labels as they are shown; 0 where it is not.
+    pub async fn sample(&self, name: &str) -> f64 {
+        let shown = self.admin("/metrics").await.map(|(_, text)| text).unwrap_or_default();
+        let found = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        found.unwrap_or(0.0)
+    }
+
+    /// Sends it a signal, such as `HUP`.
+    ///
+    /// # Panics
+    /// Where that cannot be done.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|s| s.success()), "kill is there");
     }
 
     /// Waits until every lane consumes.

@@ -109,6 +109,13 @@ impl Breaker {
         }
     }
 
+    /// Something changed that may have been the cause: the next probe need not wait.
+    pub fn probe_now(&mut self, now: Mono) {
+        if let State::Open { probe_at, wait, .. } = &mut self.state {
+            (*probe_at, *wait) = (now, PROBES.0);
+        }
+    }
+
     /// Why it is open; `None` while it is closed.
     #[must_use]
     pub const fn open_reason(&self) -> Option<Reason> {
@@ -183,6 +190,24 @@ mod tests {
         breaker.started();
         assert_eq!(breaker.judge(&accepted(), after(3)), Change::Closed);
         assert_eq!((breaker.gate(1, after(3)), breaker.open_reason()), (Gate::Go, None));
+    }
+
+    #[test]
+    fn a_new_key_is_tried_at_once() {
+        let mut breaker = Breaker::default();
+        breaker.probe_now(NOW);
+        assert_eq!(breaker.gate(0, NOW), Gate::Go, "a closed one stays closed");
+        for probe in [0, 2, 6, 14] {
+            breaker.started();
+            breaker.judge(&broke(), after(probe));
+        }
+        assert!(matches!(breaker.gate(0, after(15)), Gate::At(at) if at > after(15)));
+        breaker.probe_now(after(15));
+        assert_eq!(breaker.gate(0, after(15)), Gate::Go);
+        breaker.started();
+        assert_eq!(breaker.gate(0, after(15)), Gate::WhenOneEnds, "still one at a time");
+        breaker.judge(&broke(), after(15));
+        assert_eq!(breaker.gate(0, after(15)), Gate::At(after(17)));
     }
 
     #[test]

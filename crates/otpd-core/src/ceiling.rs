@@ -68,6 +68,14 @@ impl Stamp {
         }
     }
 
+    /// Of a request that left, and arrived, at a known time.
+    pub(crate) fn left_at(at: Mono) -> Self {
+        let stamp = Self::default();
+        stamp.written(at);
+        stamp.arrived(at);
+        stamp
+    }
+
     fn arrived(&self, at: Mono) {
         self.0.arrived.store(at.0.clamp(1, NEVER_LEFT - 1), Ordering::Release);
     }
@@ -128,11 +136,45 @@ impl Ceiling {
     /// A ceiling of all `rates` at once (none: no ceiling), at most `burst` at one moment.
     #[must_use]
     pub fn new(rates: &[Rate], burst: Option<u32>, now: Mono) -> Self {
-        Self {
-            limits: rates.iter().map(|rate| Limit::new(*rate, burst, now)).collect(),
-            learned: None,
-            answers: Answers::default(),
+        let mut ceiling = Self::default();
+        ceiling.reconfigure(rates, burst, now);
+        ceiling
+    }
+
+    /// Other rates from now on. What was sent before counts in their windows too, so none of them is
+    /// passed from the first request on. A limit that stays as it was goes on; a new one begins paced,
+    /// without a burst. What the provider named stays in force while it is below the new rates.
+    ///
+    /// Where there were no rates, nothing was counted before.
+    pub fn reconfigure(&mut self, rates: &[Rate], burst: Option<u32>, now: Mono) {
+        let mut before = std::mem::take(&mut self.limits);
+        let memory = longest(&mut before).map(Limit::memory);
+        for rate in rates {
+            let limit = match before.iter().position(|limit| limit.is(*rate, burst)) {
+                Some(place) => before.swap_remove(place),
+                None => {
+                    let mut limit = Limit::new(*rate, burst, now);
+                    if let Some(memory) = &memory {
+                        limit.count_earlier(memory, now);
+                        limit.drain(now);
+                    }
+                    limit
+                }
+            };
+            self.limits.push(limit);
         }
+        if let Some(longest) = longest(&mut self.limits) {
+            longest.remember(memory.unwrap_or_default());
+        }
+        let configured = self.configured();
+        self.learned = self.learned.take().filter(|learned| {
+            configured.is_none_or(|configured| learned.limit.rate().per_second() < configured)
+        });
+    }
+
+    /// The rates alone, a second.
+    fn configured(&self) -> Option<f64> {
+        self.limits.iter().map(|l| l.rate().per_second()).min_by(f64::total_cmp)
     }
 
     /// Whether there is any limit.
@@ -172,10 +214,7 @@ impl Ceiling {
     /// Counts a request that another owner started at `at`, so that a hand-over is part of the promise.
     pub fn seed(&mut self, at: Mono) {
         for limit in &mut self.limits {
-            let stamp = Stamp::default();
-            stamp.written(at);
-            stamp.arrived(at);
-            limit.charge(stamp);
+            limit.charge(Stamp::left_at(at));
         }
     }
 
@@ -195,7 +234,7 @@ impl Ceiling {
     pub fn recover(&mut self, now: Mono) -> bool {
         let Some(learned) = self.learned.as_ref().filter(|l| l.step_at <= now) else { return false };
         let raised = scaled(learned.limit.rate(), 1.0 + STEP);
-        let configured = self.limits.iter().map(|l| l.rate().per_second()).min_by(f64::total_cmp);
+        let configured = self.configured();
         match raised.filter(|r| configured.is_none_or(|c| r.per_second() < c)) {
             Some(rate) if configured.is_some() => self.learn(rate, now),
             Some(_) | None => self.learned = None,
@@ -237,6 +276,11 @@ impl Ceiling {
         let all = self.limits.iter().map(Limit::rate).chain(learned);
         all.map(Rate::per_second).min_by(f64::total_cmp)
     }
+}
+
+/// The limit with the longest window: whatever counts in any counts in it.
+fn longest(limits: &mut [Limit]) -> Option<&mut Limit> {
+    limits.iter_mut().max_by_key(|limit| limit.held_for())
 }
 
 /// A rate with `factor` times the count, at least 1.

@@ -21,6 +21,7 @@ mod limit;
 pub mod metadata;
 pub mod names;
 pub mod outcome;
+mod past;
 pub mod phone;
 pub mod rate;
 pub mod reason;

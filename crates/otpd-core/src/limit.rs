@@ -15,6 +15,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::ceiling::{Place, ReadyAt, Stamp};
 use crate::clock::{Mono, nanos};
+use crate::past::Past;
 use crate::rate::Rate;
 
 /// The bucket's clock: stands still while the window denies.
@@ -47,6 +48,26 @@ pub(crate) struct Limit {
     denied: Option<(Mono, Option<Mono>)>,
     /// The bucket has given a token that the window, or another limit, did not let us use.
     prepaid: bool,
+    /// Requests of before this limit, beside the places, which count in its window.
+    earlier: Past,
+    /// What has left the window, where this limit is the one of its account that remembers.
+    past: Option<Past>,
+}
+
+/// What the longest limit of an account knows of earlier requests: a place each, or, where they are
+/// further back than its window, their number.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    places: VecDeque<Stamp>,
+    earlier: Past,
+    held_for: Duration,
+    past: Past,
+}
+
+/// How many may start at one moment.
+fn bucket_burst(rate: Rate, burst: Option<u32>) -> NonZeroU32 {
+    let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
+    burst.and_then(NonZeroU32::new).map_or(count, |b| b.min(count))
 }
 
 /// What each place is kept longer than its window, for what happens after the socket.
@@ -58,7 +79,7 @@ impl Limit {
     pub(crate) fn new(rate: Rate, burst: Option<u32>, now: Mono) -> Self {
         let held_for = rate.per + margin(rate.per);
         let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
-        let bucket_burst = burst.and_then(NonZeroU32::new).map_or(count, |b| b.min(count));
+        let bucket_burst = bucket_burst(rate, burst);
         let pace = (held_for / count.get()).max(Duration::from_nanos(1));
         let quota =
             Quota::with_period(pace).unwrap_or_else(|| Quota::per_second(count)).allow_burst(bucket_burst);
@@ -74,6 +95,8 @@ impl Limit {
             stood_still: Duration::ZERO,
             denied: None,
             prepaid: false,
+            earlier: Past::default(),
+            past: None,
         }
     }
 
@@ -110,30 +133,44 @@ impl Limit {
     }
 
     fn window_denies(&mut self, now: Mono, usual: Option<Duration>) -> Option<ReadyAt> {
-        let held_for = self.held_for;
-        let free = |p: &Stamp| matches!(p.place(held_for, usual, now), Place::FreeAt(at) if at <= now);
-        while self.places.front().is_some_and(free) {
+        let (held_for, capacity) = (self.held_for, self.capacity());
+        self.earlier.forget(held_for, now);
+        let earlier = self.earlier.len();
+        let past = &mut self.past;
+        let mut free = |p: &Stamp| match p.place(held_for, usual, now) {
+            Place::FreeAt(at) if at <= now => {
+                if let Some(past) = past.as_mut().filter(|_| at > Mono(0)) {
+                    past.count(Mono(at.0.saturating_sub(nanos(held_for))));
+                }
+                true
+            }
+            Place::FreeAt(_) | Place::Unknown => false,
+        };
+        while self.places.front().is_some_and(&mut free) {
             self.places.pop_front();
         }
-        if self.places.len() < self.capacity() {
+        if self.places.len() + earlier < capacity {
             return None;
         }
         // The oldest is not free, but one after it may be: a request that could not leave holds the front.
         self.places.retain(|p| !free(p));
-        if self.places.len() < self.capacity() {
+        let held = self.places.len() + earlier;
+        if held < capacity {
             return None;
         }
-        let over = self.places.len() - self.capacity();
-        let mut ends: Vec<Mono> = self
-            .places
-            .iter()
-            .filter_map(|p| match p.place(held_for, usual, now) {
-                Place::FreeAt(at) => Some(at),
-                Place::Unknown => None,
-            })
-            .collect();
+        let known = self.places.iter().filter_map(|p| match p.place(held_for, usual, now) {
+            Place::FreeAt(at) => Some((at, 1)),
+            Place::Unknown => None,
+        });
+        let earlier = self.earlier.iter().map(|(at, count)| (at.plus(held_for), count));
+        let mut ends: Vec<(Mono, usize)> = earlier.chain(known).collect();
         ends.sort_unstable();
-        Some(ends.get(over).map_or(ReadyAt::WhenOneEnds, |at| ReadyAt::At(*at)))
+        let mut too_many = held - capacity + 1;
+        let enough = ends.into_iter().find(|(_, count)| {
+            too_many = too_many.saturating_sub(*count);
+            too_many == 0
+        });
+        Some(enough.map_or(ReadyAt::WhenOneEnds, |(at, _)| ReadyAt::At(at)))
     }
 
     pub(crate) fn charge(&mut self, stamp: Stamp) {
@@ -144,6 +181,36 @@ impl Limit {
     /// The limit itself.
     pub(crate) const fn rate(&self) -> Rate {
         self.rate
+    }
+
+    /// Whether it is the limit that `rate` and `burst` mean.
+    pub(crate) fn is(&self, rate: Rate, burst: Option<u32>) -> bool {
+        self.rate == rate && self.bucket_burst == bucket_burst(rate, burst)
+    }
+
+    /// How long a place is held.
+    pub(crate) const fn held_for(&self) -> Duration {
+        self.held_for
+    }
+
+    /// Hands over what it knows of earlier requests, and no longer remembers what leaves its window.
+    pub(crate) fn memory(&mut self) -> Memory {
+        let past = self.past.take().unwrap_or_default();
+        Memory { places: self.places.clone(), earlier: self.earlier.clone(), held_for: self.held_for, past }
+    }
+
+    /// Counts what another limit of the same account counted.
+    pub(crate) fn count_earlier(&mut self, memory: &Memory, now: Mono) {
+        self.places.clone_from(&memory.places);
+        // What the past says of the last seconds is rounded: not asked where it is known better.
+        let earlier = if self.held_for > memory.held_for { &memory.past } else { &memory.earlier };
+        self.earlier = earlier.within(self.held_for, now);
+    }
+
+    /// Remembers from now on what leaves its window, as the one with the longest.
+    pub(crate) fn remember(&mut self, memory: Memory) {
+        self.places = memory.places;
+        self.past = Some(memory.past);
     }
 
     /// Takes over the places of the limit it replaces.
@@ -158,7 +225,8 @@ impl Limit {
 
     pub(crate) fn used_ratio(&self, now: Mono, usual: Option<Duration>) -> f64 {
         let free = |p: &&Stamp| matches!(p.place(self.held_for, usual, now), Place::FreeAt(at) if at <= now);
-        let held = self.places.iter().filter(|p| !free(p)).count();
+        let earlier = self.earlier.iter().filter(|(at, _)| at.plus(self.held_for) > now).map(|(_, n)| n);
+        let held = self.places.iter().filter(|p| !free(p)).count() + earlier.sum::<usize>();
         f64::from(u32::try_from(held).unwrap_or(u32::MAX)) / f64::from(self.rate.count)
     }
 }

@@ -32,6 +32,12 @@ impl Recipients {
         Self { limits, ..Self::default() }
     }
 
+    /// Other limits from now on. They count what is remembered: of each number as many messages as the
+    /// limits before allowed.
+    pub fn set_limits(&mut self, limits: Vec<Rate>) {
+        self.limits = limits;
+    }
+
     /// When the next message may go to `to`: `now`, or later.
     #[must_use]
     pub fn ready_at(&self, to: Phone, now: Mono) -> Mono {
@@ -107,6 +113,18 @@ mod tests {
         assert_eq!(recipients.ready_at(phone(2), at(61)), at(61));
         recipients.pause(phone(2), at(70), at(61));
         assert_eq!(recipients.ready_at(phone(2), at(61)), at(70));
+    }
+
+    #[test]
+    fn other_limits_count_what_was_sent_before() {
+        let mut recipients = Recipients::new(vec!["3/h".parse().unwrap()]);
+        for second in [0, 10] {
+            recipients.sent(phone(1), at(second));
+        }
+        recipients.set_limits(vec!["1/30s".parse().unwrap()]);
+        assert_eq!(recipients.ready_at(phone(1), at(11)), at(40));
+        recipients.set_limits(vec!["3/h".parse().unwrap()]);
+        assert_eq!(recipients.ready_at(phone(1), at(11)), at(11));
     }
 
     #[test]

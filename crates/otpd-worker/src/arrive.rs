@@ -66,25 +66,28 @@ impl<E: Endpoint> Lane<E> {
         let horizon = self.settings.ceiling.iter().map(|r| r.per).max().unwrap_or_default() * 2;
         let mut requests: HashMap<(&str, u32), Option<UnixMs>> = HashMap::new();
         let own = facts.iter().filter(|f| f.provider == self.settings.provider);
-        for fact in own.filter(|f| wall.since(f.at) <= horizon) {
+        let mut lately = self.session > 1;
+        // Older ones count in no window yet; they would if the ceiling is given a longer one.
+        let unanswered = |at| (wall.since(at) > horizon).then(|| wall.minus(horizon));
+        for fact in own {
             match (fact.kind, fact.sent_at) {
                 (FactKind::Sending, _) => {
-                    requests.entry((fact.job.as_str(), fact.attempt)).or_insert(None);
+                    requests.entry((fact.job.as_str(), fact.attempt)).or_insert(unanswered(fact.at));
                 }
                 (_, Some(sent_at)) => {
                     requests.insert((fact.job.as_str(), fact.attempt), Some(sent_at));
                 }
-                (_, None) => {}
+                (_, None) => continue,
             }
-        }
-        if requests.is_empty() && self.session == 1 {
-            return; // nobody was here lately: whatever idling earns is there
+            lately |= wall.since(fact.at) <= horizon;
         }
         self.ceiling = Ceiling::new(&self.settings.ceiling, self.settings.burst, now);
         for sent_at in requests.values() {
             self.ceiling.seed(sent_at.map_or(now, |at| self.clock.mono_of(at).min(now)));
         }
-        self.ceiling.start_paced(now);
+        if lately {
+            self.ceiling.start_paced(now);
+        } // else nobody was here: whatever idling earns is there
     }
 
     fn take_in(&mut self, delivery: Delivery) {

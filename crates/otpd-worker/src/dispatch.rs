@@ -10,7 +10,7 @@
 //! Nothing here waits except the `select!` in [`Lane::run`]: every other step is a plain function
 //! over the lane's own state, so there are no locks and no half-done states. What the loop waits for:
 //! an answer, something from the queue, one timer (the next permit, the next retry, the next expiry),
-//! or the order to drain.
+//! other settings, or the order to drain.
 //!
 //! Invariants: a request starts only with a permit and a place among `max_in_flight`, which ends that
 //! are not confirmed yet take up too; a delivery is
@@ -36,6 +36,7 @@ use crate::endpoint::Endpoint;
 use crate::gates::Closed;
 use crate::lease::Lease;
 use crate::metrics::LaneMetrics;
+use crate::reconfigure::{self, Inbox, routes_of};
 use crate::settings::{LaneSettings, Shared};
 use crate::successors::Successors;
 use crate::waiting_room::WaitingRoom;
@@ -62,6 +63,8 @@ pub struct Lane<E: Endpoint> {
     inbox: mpsc::UnboundedReceiver<Inbound>,
     stop: LaneStop,
     pub(crate) names: QueueNames,
+    /// Where other settings come from; `None`: from nowhere.
+    orders: Option<Inbox<E>>,
 
     /// The routes by name, shared with the jobs that came by them.
     pub(crate) routes: HashMap<String, Arc<Route>>,
@@ -108,13 +111,7 @@ impl<E: Endpoint> Lane<E> {
         if let Some(per_second) = ceiling.per_second() {
             metrics.set_ceiling(per_second);
         }
-        let routes: HashMap<String, Arc<Route>> =
-            shared.routes.all().into_iter().map(|r| (r.name.to_string(), Arc::new(r.clone()))).collect();
-        let own_route = routes
-            .get(settings.provider.as_str())
-            .filter(|r| r.providers.contains(&settings.provider))
-            .cloned()
-            .unwrap_or_else(|| Arc::new(Route::of_provider(&settings.provider)));
+        let (routes, own_route) = routes_of(&shared.routes, &settings.provider);
         Self {
             routes,
             own_route,
@@ -128,6 +125,7 @@ impl<E: Endpoint> Lane<E> {
             inbox: queue.inbox,
             stop: queue.stop,
             names: queue.names,
+            orders: None,
             room: WaitingRoom::default(),
             successors: Successors::default(),
             recent: Recent::default(),
@@ -148,9 +146,15 @@ impl<E: Endpoint> Lane<E> {
         }
     }
 
+    /// The same lane, which takes other settings from here.
+    #[must_use]
+    pub fn steered(self, orders: Inbox<E>) -> Self {
+        Self { orders: Some(orders), ..self }
+    }
+
     /// Runs until `drain` is cancelled, what is under way has ended or `grace` is over, and
     /// everything that ended is settled. What was not sent is handed back.
-    pub async fn run(mut self, drain: CancellationToken, grace: Duration) {
+    pub async fn run(mut self, drain: CancellationToken, mut grace: Duration) {
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
         let mut deadline: Option<Instant> = None;
@@ -176,6 +180,10 @@ impl<E: Endpoint> Lane<E> {
                             "the grace period is over; unfinished requests are given up and their jobs handed back");
                         break;
                     }
+                }
+                orders = reconfigure::next(&mut self.orders) => {
+                    grace = orders.grace;
+                    self.reconfigure(&orders);
                 }
                 () = drain.cancelled(), if deadline.is_none() => {
                     deadline = Some(Instant::now() + grace);

@@ -3,7 +3,7 @@
 //! Read [`dispatch`] first: it is the loop. Around it, in the order in which a job meets them:
 //! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`gates`] (pause, breaker, recipient,
 //! spill), [`attempt`] (permit, request, answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
-//! drains them; [`metrics`] counts.
+//! drains them; [`reconfigure`] changes what they go by; [`metrics`] counts.
 
 pub mod arrive;
 pub mod attempt;
@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod gates;
 pub mod lease;
 pub mod metrics;
+pub mod reconfigure;
 pub mod settings;
 pub mod settle;
 pub mod successors;
@@ -27,5 +28,6 @@ pub use clock::Clock;
 pub use dispatch::Lane;
 pub use endpoint::Endpoint;
 pub use metrics::Metrics;
+pub use reconfigure::{Orders, Steering};
 pub use settings::{LaneSettings, Shared};
 pub use worker::{LaneState, Worker, WorkerError};

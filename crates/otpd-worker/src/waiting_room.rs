@@ -142,6 +142,22 @@ impl WaitingRoom {
         meant.into_iter().filter_map(|place| self.remove(place)).collect()
     }
 
+    /// Gives each job the route that `route` finds for it, where it finds another one. Its place, its
+    /// time and its expiry stay.
+    pub fn reroute(&mut self, route: impl Fn(&Held) -> Option<Arc<Route>>) {
+        for (place, seat) in &mut self.jobs {
+            let Some(route) = route(&seat.held) else { continue };
+            let before = rank(&seat.held);
+            seat.held.route = route;
+            let after = rank(&seat.held);
+            if self.ready.remove(&(before, *place)) {
+                self.ready.insert((after, *place));
+            }
+            self.interactive -= usize::from(before == Rank::Interactive);
+            self.interactive += usize::from(after == Rank::Interactive);
+        }
+    }
+
     /// How many wait before a new job of this class.
     #[must_use]
     pub fn ahead_of(&self, class: TrafficClass) -> usize {
@@ -247,6 +263,27 @@ mod tests {
         room.turn(UnixMs(10));
         assert_eq!(taken(&mut room), [2, 3, 1]);
         assert!(room.is_empty() && room.next_event().is_none());
+    }
+
+    #[test]
+    fn another_class_is_another_place_in_the_order() {
+        let mut room = WaitingRoom::default();
+        room.enter(held(1, "a", "+62811111111", TrafficClass::Bulk, 99), None);
+        room.enter(held(2, "b", "+62811111112", TrafficClass::Interactive, 99), None);
+        room.enter(held(3, "c", "+62811111113", TrafficClass::Bulk, 99), Some(UnixMs(10)));
+        let other = |held: &Held| {
+            let class = match held.route.class {
+                TrafficClass::Bulk => TrafficClass::Interactive,
+                TrafficClass::Interactive => TrafficClass::Bulk,
+            };
+            Some(Arc::new(Route { class, ..Route::clone(&held.route) }))
+        };
+        room.reroute(other);
+        assert_eq!((room.ahead_of(TrafficClass::Interactive), room.len()), (2, 3));
+        assert_eq!(room.next().unwrap().place, 1);
+        room.turn(UnixMs(10));
+        assert_eq!(taken(&mut room), [1, 3, 2]);
+        assert_eq!(room.ahead_of(TrafficClass::Interactive), 0);
     }
 
     #[test]

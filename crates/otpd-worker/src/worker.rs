@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
 use crate::metrics::Metrics;
+use crate::reconfigure::Steering;
 use crate::settings::{LaneSettings, Shared};
 
 /// Where a lane stands.
@@ -48,19 +49,20 @@ pub enum WorkerError {
 
 /// The running lanes.
 #[derive(Debug)]
-pub struct Worker {
+pub struct Worker<E> {
+    steering: Arc<Steering<E>>,
     lanes: JoinSet<()>,
     states: Vec<(ProviderName, watch::Receiver<LaneState>)>,
     drain: CancellationToken,
 }
 
-impl Worker {
+impl<E: Endpoint> Worker<E> {
     /// Opens a lane for each of `lanes` on `queue`. Lanes run until [`Worker::drain`]; a drained lane
     /// gives requests under way at most `grace` to end.
     ///
     /// # Errors
     /// [`WorkerError::Open`]; lanes opened before are dropped, their jobs handed back.
-    pub fn start<E: Endpoint>(
+    pub fn start(
         queue: &Queue,
         lanes: Vec<(LaneSettings, Arc<E>)>,
         shared: &Shared,
@@ -71,6 +73,7 @@ impl Worker {
         let drain = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let mut states = Vec::with_capacity(lanes.len());
+        let mut steering = Steering::new(shared);
         for (settings, endpoint) in lanes {
             let provider = settings.provider.clone();
             let spec = LaneSpec { provider: provider.clone(), prefetch: settings.prefetch(&shared.routes) };
@@ -80,10 +83,17 @@ impl Worker {
             let (state, seen) = watch::channel(LaneState::Opening);
             let lane =
                 Lane::new(settings, shared.clone(), clock, endpoint, metrics.lane(&provider), open, state);
+            let lane = lane.steered(steering.lane(provider.clone()));
             tasks.spawn(lane.run(drain.clone(), grace));
             states.push((provider, seen));
         }
-        Ok(Self { lanes: tasks, states, drain })
+        Ok(Self { steering: Arc::new(steering), lanes: tasks, states, drain })
+    }
+
+    /// What changes the lanes' settings while they run.
+    #[must_use]
+    pub fn steering(&self) -> Arc<Steering<E>> {
+        self.steering.clone()
     }
 
     /// Where each lane stands.

@@ -8,6 +8,7 @@ pub mod config;
 pub mod failure;
 pub mod open;
 pub mod output;
+pub mod reload;
 pub mod schema;
 pub mod signals;
 pub mod telemetry;

@@ -8,6 +8,7 @@ use mimalloc::MiMalloc;
 use otpd::cli::{Cli, Command, Common, SendArgs};
 use otpd::config::Config;
 use otpd::failure::Failure;
+use otpd::reload::Log;
 use otpd::{commands, output, telemetry};
 
 /// Half the CPU time of glibc's allocator where threads hand memory to each other.
@@ -52,9 +53,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
 }
 
 async fn send(args: SendArgs, config: &Config) -> Result<ExitCode, Failure> {
-    let telemetry = telemetry::only_traces(&config.telemetry).map_err(Failure::Usage)?;
+    let spans = telemetry::only_traces(&config.telemetry).map_err(Failure::Usage)?;
     let ended = commands::send::run(args, config).await;
-    telemetry.finish().await;
+    spans.finish().await;
     ended
 }
 
@@ -63,10 +64,11 @@ async fn worker(common: &Common) -> Result<ExitCode, Failure> {
     let loaded = sources.load()?;
     let filter = common.log_level.as_deref().unwrap_or(&loaded.config.telemetry.log_level);
     let telemetry = telemetry::start(filter, &loaded.config.telemetry).map_err(Failure::Usage)?;
+    let log = Log { level: telemetry.level(), is_overridden: common.log_level.is_some() };
     for warning in &loaded.warnings.0 {
         tracing::warn!("{warning}");
     }
-    let ended = commands::worker::run(&loaded.config, &sources.environment).await;
+    let ended = commands::worker::run(loaded, sources, log).await;
     telemetry.finish().await;
     ended.map(|()| ExitCode::SUCCESS)
 }

@@ -1,13 +1,18 @@
-//! From a config to the lanes that run: transports, settings, what they share.
+//! From a config to the lanes that run: transports, settings, what they share, and the orders by which
+//! running lanes follow another config.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use otpd_core::Recipients;
+use otpd_core::{ProviderName, Recipients};
 use otpd_providers::Transport;
-use otpd_worker::{Board, Clock, LaneSettings, Shared};
+use otpd_worker::{Board, Clock, LaneSettings, Orders, Shared};
 
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, OpenProvider, ProviderConfig};
 use crate::failure::Failure;
+
+/// The ways to the providers, by name.
+pub(crate) type Transports = BTreeMap<ProviderName, Arc<Transport>>;
 
 /// A lane's settings and transport, for each provider. Secrets are read here.
 ///
@@ -21,19 +26,34 @@ pub(crate) fn lanes(
     let open = config.open_providers(environment)?;
     let mut lanes = Vec::with_capacity(open.len());
     for (provider, open) in config.providers.iter().zip(open) {
-        let clocks = otpd_providers::Clock::new(move || clock.mono(), move || clock.wall());
-        let transport = Transport::new(open.adapter, provider.http, clocks)
-            .map_err(|e| Failure::Failed(format!("providers.{}: {e}", provider.name)))?;
-        let settings = LaneSettings {
-            provider: provider.name.clone(),
-            ceiling: provider.ceiling.clone(),
-            burst: provider.burst,
-            max_in_flight: provider.http.max_in_flight,
-            on_ambiguous: provider.on_ambiguous,
-        };
-        lanes.push((settings, Arc::new(transport)));
+        lanes.push((settings(provider), transport(provider, open, clock)?));
     }
     Ok(lanes)
+}
+
+/// The way to one provider.
+///
+/// # Errors
+/// A setting that cannot be used.
+pub(crate) fn transport(
+    provider: &ProviderConfig,
+    open: OpenProvider,
+    clock: Clock,
+) -> Result<Arc<Transport>, Failure> {
+    let clocks = otpd_providers::Clock::new(move || clock.mono(), move || clock.wall());
+    let transport = Transport::new(open.adapter, provider.http, clocks)
+        .map_err(|e| Failure::Failed(format!("providers.{}: {e}", provider.name)))?;
+    Ok(Arc::new(transport))
+}
+
+fn settings(provider: &ProviderConfig) -> LaneSettings {
+    LaneSettings {
+        provider: provider.name.clone(),
+        ceiling: provider.ceiling.clone(),
+        burst: provider.burst,
+        max_in_flight: provider.http.max_in_flight,
+        on_ambiguous: provider.on_ambiguous,
+    }
 }
 
 /// What all lanes of a config share.
@@ -45,4 +65,20 @@ pub(crate) fn shared(config: &Config) -> Shared {
         recipients: Arc::new(Mutex::new(Recipients::new(config.recipient_limits.clone()))),
         board: Arc::new(Board::new(config.providers.iter().map(|p| p.name.clone()))),
     }
+}
+
+/// What running lanes are told to go by this config. A lane without a transport is told nothing.
+pub(crate) fn orders(config: &Config, transports: &Transports) -> Vec<Orders<Transport>> {
+    let routes = Arc::new(config.routes.clone());
+    let order = |provider: &ProviderConfig| {
+        Some(Orders {
+            settings: settings(provider),
+            routes: routes.clone(),
+            retry: config.retry,
+            keep_code: config.dead.keep_code,
+            grace: config.shutdown_grace,
+            endpoint: transports.get(&provider.name)?.clone(),
+        })
+    };
+    config.providers.iter().filter_map(order).collect()
 }

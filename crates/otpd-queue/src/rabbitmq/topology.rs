@@ -5,7 +5,7 @@
 //! refuses, naming the argument, where it differs, and ignores where it does not. What AMQP does not
 //! show is not compared: bindings, policies, and the kind of a queue's leader. A missing binding
 //! shows itself when a message comes back (`unroutable`); `apply` binds everything anew, which
-//! changes nothing where the binding is there.
+//! changes nothing where the binding is there, and takes a route away from lanes that it led to before.
 
 use std::time::Duration;
 
@@ -68,6 +68,23 @@ fn bindings(plan: &Plan) -> Vec<Binding> {
         bindings.extend(lane.routes.iter().map(|route| from(plan.jobs_exchange(), route.as_str())));
     }
     bindings
+}
+
+/// Where the plan's routes may have led before, when another provider was their first: a job that is
+/// routed to two lanes is sent twice.
+fn former_bindings(plan: &Plan) -> Vec<Binding> {
+    let mut former = Vec::new();
+    for lane in &plan.lanes {
+        for route in &lane.routes {
+            let others = plan.lanes.iter().filter(|other| other.provider != lane.provider);
+            former.extend(others.map(|other| Binding {
+                exchange: plan.jobs_exchange(),
+                key: route.as_str().to_owned(),
+                queue: plan.lane_queue(&other.provider),
+            }));
+        }
+    }
+    former
 }
 
 fn table<const N: usize>(arguments: [(&str, AMQPValue); N]) -> FieldTable {
@@ -190,6 +207,15 @@ impl Desk {
         self.open = Some(open);
         Ok(())
     }
+
+    /// Does nothing where there is no such binding.
+    async fn unbind(&mut self, binding: &Binding) -> Result<(), QueueError> {
+        let open = self.open().await?;
+        let (queue, exchange, key) = (short(&binding.queue), short(&binding.exchange), short(&binding.key));
+        open.call(open.channel.queue_unbind(queue, exchange, key, FieldTable::default())).await?;
+        self.open = Some(open);
+        Ok(())
+    }
 }
 
 /// Compares the broker with the plan.
@@ -228,6 +254,10 @@ pub(super) async fn apply(link: &Link, plan: &Plan) -> Result<(), QueueError> {
     }
     for binding in bindings(plan) {
         desk.bind(&binding).await?;
+    }
+    // In this order: for a moment a job may be routed twice, but none comes back as unroutable.
+    for binding in former_bindings(plan) {
+        desk.unbind(&binding).await?;
     }
     Ok(())
 }
@@ -328,6 +358,18 @@ mod tests {
                 "otp.jobs login otp.lane.verihubs",
                 "otp.lanes msgai otp.lane.msgai",
                 "otp.jobs msgai otp.lane.msgai",
+            ]
+        );
+        let former: Vec<String> = former_bindings(&plan(1, 1))
+            .iter()
+            .map(|b| format!("{} {} {}", b.exchange, b.key, b.queue))
+            .collect();
+        assert_eq!(
+            former,
+            [
+                "otp.jobs verihubs otp.lane.msgai",
+                "otp.jobs login otp.lane.msgai",
+                "otp.jobs msgai otp.lane.verihubs",
             ]
         );
     }

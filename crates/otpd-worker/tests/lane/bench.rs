@@ -14,7 +14,7 @@ use otpd_queue::{
     Burial, Carried, Delivery, Inbound, LaneQueue, LaneStop, Move, QueueNames, Settlement, Settler, Tag,
     Then, TraceContext,
 };
-use otpd_worker::{Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Shared};
+use otpd_worker::{Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Orders, Shared, Steering};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +59,9 @@ pub enum Left {
 
 pub struct Bench {
     pub script: Arc<Script>,
+    pub steering: Steering<Script>,
+    settings: LaneSettings,
+    shared: Shared,
     pub metrics: Metrics,
     pub facts: Vec<Fact>,
     pub announced: Vec<Fact>,
@@ -150,11 +153,18 @@ impl Bench {
         let (state_tx, state) = watch::channel(LaneState::Opening);
         let metrics = Metrics::new();
         let counted = metrics.lane(&settings.provider);
-        let lane = Lane::new(settings, shared, clock, script.clone(), counted, queue, state_tx);
+        let mut steering = Steering::new(&shared);
+        let told = steering.lane(provider("p"));
+        let lane =
+            Lane::new(settings.clone(), shared.clone(), clock, script.clone(), counted, queue, state_tx);
+        let lane = lane.steered(told);
         let drain = CancellationToken::new();
         let lane = tokio::spawn(lane.run(drain.clone(), Duration::from_secs(10)));
         let mut bench = Self {
             script,
+            steering,
+            settings,
+            shared,
             metrics,
             facts: Vec::new(),
             announced: Vec::new(),
@@ -173,6 +183,27 @@ impl Bench {
         };
         bench.open(Vec::new());
         bench
+    }
+
+    /// Orders to go on as before.
+    pub fn orders(&self) -> Orders<Script> {
+        Orders {
+            settings: self.settings.clone(),
+            routes: self.shared.routes.clone(),
+            retry: self.shared.retry,
+            keep_code: self.shared.keep_code,
+            grace: Duration::from_secs(10),
+            endpoint: self.script.clone(),
+        }
+    }
+
+    /// A provider that answers otherwise from now on, in another way to it.
+    pub fn another(
+        &self,
+        answer: impl Fn(&SendJob, usize) -> Outcome + Send + Sync + 'static,
+    ) -> Arc<Script> {
+        let (clock, latency) = (self.script.clock, self.script.latency);
+        Arc::new(Script { clock, latency, answer: Box::new(answer), sent: Mutex::default() })
     }
 
     pub fn open(&mut self, history: Vec<Fact>) {

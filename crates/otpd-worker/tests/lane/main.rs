@@ -12,6 +12,7 @@
 
 mod bench;
 mod gates;
+mod reconfigure;
 
 use std::time::Duration;
 

@@ -81,6 +81,13 @@ impl ProviderConfig {
         self.section.base_url.as_deref().or(self.kind.default_base_url()).unwrap_or_default()
     }
 
+    /// Every secret that it names and that is there, by its key.
+    #[must_use]
+    pub fn credentials(&self, environment: &Environment) -> Vec<(&'static str, Secret)> {
+        let named = self.section.secrets().into_iter();
+        named.filter_map(|(key, source)| Some((key, source.open(environment).ok()?))).collect()
+    }
+
     /// Reads the secrets and makes the adapter.
     ///
     /// # Errors

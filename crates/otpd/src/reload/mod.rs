@@ -1,0 +1,309 @@
+//! Another config for a worker that runs: on SIGHUP, and within [`LOOK`] of any change of the file or
+//! of a secret's file.
+//!
+//! All or nothing: the new config is read and checked as `otpd config check` does it, its providers are
+//! set up, its routes are bound; only then the lanes are told. Whatever is wrong on the way, the config
+//! in effect stays, in everything. What only a restart can change is refused too, with its keys: a
+//! worker that followed in part would be what no config says.
+//!
+//! Found by content and not by time: Kubernetes mounts swap links. A config is used when it was read
+//! twice the same, so that a file that is just being written is not taken for a config.
+
+pub mod difference;
+mod metrics;
+pub mod snapshot;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use otpd_providers::Transport;
+use otpd_queue::{Plan, QueueError};
+use otpd_worker::{Clock, Steering};
+use tokio::signal::unix::Signal;
+use tokio::time::MissedTickBehavior;
+
+use self::difference::{Change, between};
+pub use self::metrics::Reloads;
+use self::snapshot::{Snapshot, wrong};
+use crate::config::{Config, Issues, Severity, Sources, issue::Place};
+use crate::failure::Failure;
+use crate::telemetry::{self, LogLevel};
+use crate::wiring::{self, Transports};
+use crate::{config, open};
+
+/// How often the file and the files of secrets are looked at.
+pub const LOOK: Duration = Duration::from_secs(5);
+/// How long a change must have stayed before it is used.
+const SETTLED: Duration = Duration::from_millis(100);
+/// How long binding routes may take.
+const BIND_WITHIN: Duration = Duration::from_secs(15);
+
+/// What a worker goes by, and how it is told something else.
+pub struct Reloader {
+    sources: Sources,
+    clock: Clock,
+    steering: Arc<Steering<Transport>>,
+    log: Log,
+    counted: Reloads,
+    in_effect: Snapshot,
+    transports: Transports,
+    refused: Option<Refused>,
+}
+
+/// The logs, as far as a config may change them.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// How to change them.
+    pub level: LogLevel,
+    /// `--log-level` or `OTPD_LOG` goes before whatever the config says.
+    pub is_overridden: bool,
+}
+
+/// A config that is not used.
+struct Refused {
+    read: Result<Snapshot, Issues>,
+    why: Vec<String>,
+    /// It may be used later without having been changed.
+    again: bool,
+}
+
+/// Why a config that is valid cannot be used.
+struct Unusable {
+    why: Vec<String>,
+    again: bool,
+}
+
+impl From<Issues> for Unusable {
+    fn from(issues: Issues) -> Self {
+        Self { why: lines(&issues), again: false }
+    }
+}
+
+impl From<Failure> for Unusable {
+    fn from(failure: Failure) -> Self {
+        Self { why: vec![failure.to_string()], again: false }
+    }
+}
+
+fn lines(issues: &Issues) -> Vec<String> {
+    issues.of(Severity::Error).map(ToString::to_string).collect()
+}
+
+/// What to set up lanes with: the config, and how each provider is reached.
+struct Prepared {
+    snapshot: Snapshot,
+    transports: Transports,
+}
+
+impl Reloader {
+    /// Of lanes that were started by `in_effect`, with these transports.
+    pub(crate) fn new(
+        sources: Sources,
+        clock: Clock,
+        steering: Arc<Steering<Transport>>,
+        log: Log,
+        counted: Reloads,
+        in_effect: Snapshot,
+        transports: Transports,
+    ) -> Self {
+        Self { sources, clock, steering, log, counted, in_effect, transports, refused: None }
+    }
+
+    /// Looks at every `hangup`, and every [`LOOK`]; for ever.
+    pub async fn run(mut self, mut hangup: Signal) {
+        let mut beat = tokio::time::interval(LOOK);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let asked = tokio::select! {
+                Some(()) = hangup.recv() => true,
+                _ = beat.tick() => false,
+            };
+            self.look(asked).await;
+        }
+    }
+
+    /// Looks once. What was told before is told again only where somebody asks.
+    async fn look(&mut self, asked: bool) {
+        let read = self.read().await;
+        let known = match (&self.refused, &read) {
+            (None, Ok(found)) => found.is_same_as(&self.in_effect),
+            (Some(refused), read) => !refused.again && is_same(&refused.read, read),
+            (None, Err(_)) => false,
+        };
+        if known && !asked {
+            return;
+        }
+        let found = match read {
+            Ok(found) => found,
+            Err(issues) => {
+                let why = lines(&issues);
+                return self.refuse(Err(issues), why.into(), asked);
+            }
+        };
+        let changes = between(&self.in_effect, &found);
+        if changes.is_empty() {
+            return self.nothing_to_do(asked);
+        }
+        match self.prepare(&changes, &found).await {
+            Ok(Some(prepared)) => self.apply(prepared, &changes),
+            // It is just being written: at the next look.
+            Ok(None) => {}
+            Err(unusable) => self.refuse(Ok(found), unusable, asked),
+        }
+    }
+
+    async fn read(&self) -> Result<Snapshot, Issues> {
+        let sources = self.sources.clone();
+        let read = tokio::task::spawn_blocking(move || Snapshot::read(&sources)).await;
+        read.unwrap_or_else(|e| Err(wrong(Place::Defaults, &[], format!("cannot be read: {e}"))))
+    }
+
+    fn nothing_to_do(&mut self, asked: bool) {
+        if self.refused.take().is_some() {
+            self.counted.back();
+            tracing::info!("the config is again the one in effect");
+        } else if asked {
+            tracing::info!("the config was read again; nothing changed");
+        }
+    }
+
+    /// Does everything that may fail. `None`: the config is another one by now.
+    async fn prepare(&self, changes: &[Change], found: &Snapshot) -> Result<Option<Prepared>, Unusable> {
+        let stuck: Vec<&Change> = changes.iter().filter(|change| change.needs_restart()).collect();
+        if !stuck.is_empty() {
+            let file = self.sources.file.as_deref().unwrap_or(config::DEFAULT_FILE.as_ref()).display();
+            let why = stuck.iter().map(|change| {
+                format!("{file}: {change}: only a restart applies this; restart the workers, or take it back")
+            });
+            return Err(Unusable { why: why.collect(), again: false });
+        }
+        let filter = &found.config.telemetry.log_level;
+        telemetry::parse(filter).map_err(|problem| self.issue(&["telemetry", "log_level"], problem))?;
+        let transports = self.transports(changes, found).await?;
+        tokio::time::sleep(SETTLED).await;
+        if !self.read().await.is_ok_and(|again| again.is_same_as(found)) {
+            return Ok(None);
+        }
+        self.bind(&found.config).await?;
+        Ok(Some(Prepared { snapshot: found.clone(), transports }))
+    }
+
+    fn issue(&self, path: &[&str], problem: String) -> Issues {
+        let file = self.sources.file.as_deref().unwrap_or(config::DEFAULT_FILE.as_ref());
+        wrong(Place::File { file: file.display().to_string(), line: 0 }, path, problem)
+    }
+
+    /// Every provider's transport: a new one where it is reached in another way.
+    async fn transports(&self, changes: &[Change], found: &Snapshot) -> Result<Transports, Unusable> {
+        let mut transports = self.transports.clone();
+        let others: Vec<_> = changes.iter().filter_map(Change::another_way_to).collect();
+        let (config, environment, clock) =
+            (found.config.clone(), self.sources.environment.clone(), self.clock);
+        let made = tokio::task::spawn_blocking(move || {
+            let mut made = Transports::new();
+            for provider in config.providers.iter().filter(|p| others.contains(&p.name)) {
+                let open = provider.open(&environment)?;
+                made.insert(provider.name.clone(), wiring::transport(provider, open, clock)?);
+            }
+            Ok::<_, Failure>(made)
+        });
+        let made = made.await.map_err(|e| Failure::Failed(e.to_string()))?;
+        transports.extend(made.map_err(|failure| match failure {
+            Failure::Config(issues) => Unusable::from(issues),
+            other @ (Failure::Usage(_) | Failure::Failed(_) | Failure::HungUp) => Unusable::from(other),
+        })?);
+        Ok(transports)
+    }
+
+    /// Binds routes that lead elsewhere than before, or are new, before any lane knows of them.
+    async fn bind(&self, config: &Config) -> Result<(), Unusable> {
+        let (before, after) = (self.in_effect.config.plan(), config.plan());
+        let changed = changed_routes(&before, &after);
+        if changed.is_empty() {
+            return Ok(());
+        }
+        let bound = async {
+            let queue = open::queue(config, open::source()).map_err(|e| (e.to_string(), false))?;
+            let applied = tokio::time::timeout(BIND_WITHIN, queue.apply_topology()).await;
+            queue.close().await;
+            match applied {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(away @ QueueError::Away { .. })) => Err((away.to_string(), true)),
+                Ok(Err(other)) => Err((Failure::from(other).to_string(), false)),
+                Err(_) => Err(("no answer in time".to_owned(), true)),
+            }
+        };
+        bound.await.map_err(|(problem, again)| {
+            let then = if again { "; tried again at every look" } else { "" };
+            let why = changed.into_iter().map(|route| {
+                let problem = format!("could not be bound to its lane: {problem}{then}");
+                lines(&self.issue(&["routes", &route], problem))
+            });
+            Unusable { why: why.flatten().collect(), again }
+        })
+    }
+
+    fn apply(&mut self, prepared: Prepared, changes: &[Change]) {
+        let Prepared { snapshot, transports } = prepared;
+        let config = &snapshot.config;
+        self.steering.tell(wiring::orders(config, &transports), config.recipient_limits.clone());
+        let mut told: Vec<String> = Vec::with_capacity(changes.len());
+        for change in changes {
+            let of_log = change.path.keys().first().is_some_and(|section| section == "telemetry");
+            told.push(match (of_log, self.log.is_overridden) {
+                (true, true) => format!("{change} (no effect: --log-level or OTPD_LOG goes before it)"),
+                (true, false) => match self.log.level.set(&config.telemetry.log_level) {
+                    Ok(()) => change.to_string(),
+                    Err(problem) => format!("{change} (no effect: {problem})"),
+                },
+                (false, _) => change.to_string(),
+            });
+        }
+        for warning in &snapshot.warnings.0 {
+            tracing::warn!("{warning}");
+        }
+        tracing::info!("the changed config is in effect: {}", told.join("; "));
+        self.counted.applied();
+        self.refused = None;
+        (self.in_effect, self.transports) = (snapshot, transports);
+    }
+
+    fn refuse(&mut self, read: Result<Snapshot, Issues>, unusable: Unusable, asked: bool) {
+        let Unusable { why, again } = unusable;
+        let told = self.refused.as_ref().is_some_and(|r| r.why == why && is_same(&r.read, &read));
+        if asked || !told {
+            for line in &why {
+                tracing::error!("{line}");
+            }
+            tracing::error!(errors = why.len(), "the changed config is refused; the one in effect stays");
+            self.counted.refused();
+        }
+        self.refused = Some(Refused { read, why, again });
+    }
+}
+
+impl From<Vec<String>> for Unusable {
+    fn from(why: Vec<String>) -> Self {
+        Self { why, again: false }
+    }
+}
+
+fn is_same(one: &Result<Snapshot, Issues>, other: &Result<Snapshot, Issues>) -> bool {
+    match (one, other) {
+        (Ok(one), Ok(other)) => one.is_same_as(other),
+        (Err(one), Err(other)) => one == other,
+        (Ok(_), Err(_)) | (Err(_), Ok(_)) => false,
+    }
+}
+
+/// The routes that are new or begin with another provider.
+fn changed_routes(before: &Plan, after: &Plan) -> Vec<String> {
+    let led = |plan: &Plan, route: &otpd_core::RouteName| {
+        plan.lanes.iter().find(|lane| lane.routes.contains(route)).map(|lane| lane.provider.clone())
+    };
+    let all = after.lanes.iter().flat_map(|lane| &lane.routes);
+    all.filter(|route| led(before, route) != led(after, route)).map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests;

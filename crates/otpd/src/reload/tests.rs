@@ -1,0 +1,158 @@
+//! What counts as a change, and what a running worker can follow.
+
+use super::*;
+use crate::config::Environment;
+
+const BASE: &str = r#"
+[providers.verihubs]
+kind = "verihubs"
+ceiling = "50/s"
+app_id = "app"
+api_key = { env = "KEY" }
+[providers.msgai]
+kind = "msgai"
+template = "otp"
+api_key = "sk_live_0123456789abcdef"
+[routes.login]
+providers = ["verihubs", "msgai"]
+ttl = "2m"
+"#;
+
+fn snapshot_with(text: &str, key: &str) -> Snapshot {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let environment: Environment = [("KEY".to_owned(), key.to_owned())].into_iter().collect();
+    let sources = Sources { environment, ..Sources::default() };
+    let loaded = sources.load_over(Some(("otpd.toml", text))).unwrap_or_else(|issues| panic!("{issues}"));
+    Snapshot::of(loaded, &sources.environment).unwrap_or_else(|issues| panic!("{issues}"))
+}
+
+fn snapshot(text: &str) -> Snapshot {
+    snapshot_with(text, "s3cret")
+}
+
+/// What changes when `from` in the config becomes `to`; `!` before what needs a restart.
+fn told(from: &str, to: &str) -> Vec<String> {
+    let text = BASE.replacen(from, to, 1);
+    assert_ne!(text, BASE, "{from} is not in the config");
+    let changes = between(&snapshot(BASE), &snapshot(&text));
+    changes.iter().map(|c| format!("{}{c}", if c.needs_restart() { "!" } else { "" })).collect()
+}
+
+#[test]
+fn each_key_by_its_name_and_whether_it_needs_a_restart() {
+    for (from, to, is) in [
+        ("\"50/s\"", "\"30/s\"", "providers.verihubs.ceiling: 50/s -> 30/s"),
+        ("\"50/s\"", "[\"30/s\", \"600/min\"]", "providers.verihubs.ceiling: 50/s -> 30/s, 600/min"),
+        ("ceiling = \"50/s\"\n", "", "!providers.verihubs.ceiling: 50/s -> none"),
+        ("template", "ceiling = \"5/s\"\ntemplate", "!providers.msgai.ceiling: none -> 5/s"),
+        ("app_id", "burst = 3\napp_id", "providers.verihubs.burst: none -> 3"),
+        ("app_id", "max_in_flight = 3\napp_id", "providers.verihubs.max_in_flight: 256 -> 3"),
+        ("app_id", "timeout = \"5s\"\napp_id", "providers.verihubs.timeout: 10s -> 5s"),
+        ("app_id", "on_ambiguous = \"park\"\napp_id", "providers.verihubs.on_ambiguous: resend -> park"),
+        (
+            "app_id",
+            "base_url = \"http://h\"\napp_id",
+            "providers.verihubs.base_url: https://api.verihubs.com -> http://h",
+        ),
+        ("\"app\"", "\"other\"", "providers.verihubs.app_id: changed"),
+        ("{ env = \"KEY\" }", "\"s3cret\"", "providers.verihubs.api_key: changed"),
+        ("cdef\"", "cdeg\"", "providers.msgai.api_key: changed"),
+        ("\"otp\"", "\"otp2\"", "providers.msgai.template: otp -> otp2"),
+        ("\"verihubs\", \"msgai\"", "\"msgai\"", "routes.login.providers: verihubs, msgai -> msgai"),
+        ("\"2m\"", "\"3m\"", "routes.login.ttl: 2m -> 3m"),
+        ("ttl = \"2m\"", "max_wait = \"9s\"\nttl = \"2m\"", "routes.login.max_wait: none -> 9s"),
+        ("[routes.login]", "[routes.bulk]\nproviders = [\"msgai\"]\n[routes.login]", "routes.bulk: added"),
+        (
+            "[routes.login]\nproviders = [\"verihubs\", \"msgai\"]\nttl = \"2m\"\n",
+            "",
+            "routes.login: removed",
+        ),
+        ("[routes", "[retry]\nmax_attempts = 3\n[routes", "retry.max_attempts: 6 -> 3"),
+        ("[routes", "[limits]\nrecipient = \"off\"\n[routes", "limits.recipient: 1/30s, 5/h -> off"),
+        ("[routes", "[dead]\nkeep_code = false\n[routes", "dead.keep_code: true -> false"),
+        ("[routes", "[dead]\nretention = \"1d\"\n[routes", "!dead.retention: 7d -> 1d"),
+        ("[routes", "[worker]\nshutdown_grace = \"9s\"\n[routes", "worker.shutdown_grace: 25s -> 9s"),
+        ("[routes", "[telemetry]\nlog_level = \"warn\"\n[routes", "telemetry.log_level: info -> warn"),
+        ("[routes", "[telemetry]\nlog_format = \"json\"\n[routes", "!telemetry.log_format: auto -> json"),
+        (
+            "[routes",
+            "[admin]\nlisten = \"127.0.0.1:9\"\n[routes",
+            "!admin.listen: 127.0.0.1:9090 -> 127.0.0.1:9",
+        ),
+        (
+            "[routes",
+            "[gateway]\nlisten = \"127.0.0.1:9\"\n[routes",
+            "!gateway.listen: 127.0.0.1:8080 -> 127.0.0.1:9",
+        ),
+        ("[routes", "[broker]\nprefix = \"a.\"\n[routes", "!broker.prefix: otp. -> a."),
+        ("[routes", "[broker]\nurl = \"amqp://u:p@h/v\"\n[routes", "!broker.url: changed"),
+        (
+            "[providers.msgai]",
+            "[providers.m2]\nkind = \"msgai\"\ntemplate = \"otp\"\napi_key = \"sk_live_1\"\n[providers.msgai]",
+            "!providers.m2: added",
+        ),
+    ] {
+        assert_eq!(told(from, to), [is]);
+    }
+}
+
+#[test]
+fn a_renamed_provider_and_another_kind_need_a_restart() {
+    let told = told(
+        "[providers.msgai]",
+        "[providers.other]\nkind = \"msgai\"\ntemplate = \"otp\"\napi_key = \"sk_live_1\"\n[providers.msgai]",
+    );
+    assert_eq!(told, ["!providers.other: added"]);
+    let before = snapshot("[providers.a]\nkind = \"msgai\"\ntemplate = \"t\"\napi_key = \"sk_live_1\"\n");
+    let after = snapshot(
+        "[providers.a]\nkind = \"onemsg\"\ntemplate = \"t\"\nnamespace = \"n\"\nchannel_id = \"c\"\ntoken = \"t\"\n",
+    );
+    let stuck: Vec<String> =
+        between(&before, &after).iter().filter(|c| c.needs_restart()).map(ToString::to_string).collect();
+    assert_eq!(stuck, ["providers.a.kind: msgai -> onemsg"]);
+}
+
+#[test]
+fn only_content_counts_and_no_secret_is_shown() {
+    let before = snapshot(BASE);
+    let rewritten = format!("# a remark\n{}", BASE.replace("[routes.login]", "\n[routes.login] # another"));
+    assert!(before.is_same_as(&snapshot(&rewritten)) && between(&before, &snapshot(&rewritten)).is_empty());
+    // The same file, and another value where it points to.
+    let after = snapshot_with(BASE, "n3w");
+    assert!(!before.is_same_as(&after));
+    let told: Vec<String> = between(&before, &after).iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["providers.verihubs.api_key: changed"]);
+}
+
+#[test]
+fn another_password_of_the_broker_is_seen_behind_its_mask() {
+    let with = |password: &str| snapshot(&format!("[broker]\nurl = \"amqp://u:{password}@h/v\"\n{BASE}"));
+    let changes = between(&with("one"), &with("two"));
+    let told: Vec<String> = changes.iter().map(ToString::to_string).collect();
+    assert_eq!(told, ["broker.url: changed"]);
+    assert!(changes.iter().all(Change::needs_restart));
+}
+
+#[test]
+fn a_transport_is_made_anew_only_where_its_provider_is_reached_otherwise() {
+    let ways = |from: &str, to: &str| -> Vec<String> {
+        let changes = between(&snapshot(BASE), &snapshot(&BASE.replacen(from, to, 1)));
+        changes.iter().filter_map(Change::another_way_to).map(|p| p.to_string()).collect()
+    };
+    assert_eq!(ways("\"50/s\"", "\"30/s\""), [""; 0]);
+    assert_eq!(ways("\"2m\"", "\"3m\""), [""; 0]);
+    assert_eq!(ways("\"app\"", "\"other\""), ["verihubs"]);
+    assert_eq!(ways("\"otp\"", "\"otp2\""), ["msgai"]);
+    assert_eq!(ways("app_id", "timeout = \"5s\"\napp_id"), ["verihubs"]);
+}
+
+#[test]
+fn routes_are_bound_that_are_new_or_begin_elsewhere() {
+    let changed = |from: &str, to: &str| {
+        let plan = |text: &str| snapshot(text).config.plan();
+        changed_routes(&plan(BASE), &plan(&BASE.replacen(from, to, 1)))
+    };
+    assert_eq!(changed("\"verihubs\", \"msgai\"", "\"msgai\", \"verihubs\""), ["login"]);
+    assert_eq!(changed("\"verihubs\", \"msgai\"", "\"verihubs\""), [""; 0]);
+    assert_eq!(changed("[routes.login]", "[routes.bulk]\nproviders = [\"msgai\"]\n[routes.login]"), ["bulk"]);
+}
