@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use otpd_core::{JobId, ProviderName, Reason, RouteName};
 
+use crate::commands::load::LoadArgs;
 use crate::config::{Environment, Sources};
 
 /// One-time passwords to phones: fast, once, within every provider's limits.
@@ -59,6 +60,8 @@ pub enum Command {
     Mock(MockArgs),
     /// Puts one job into the queue, and with --wait follows it to its end.
     Send(SendArgs),
+    /// Load test: publishes at a rate, follows every job to its end, judges, and reports with plots.
+    Load(Box<LoadArgs>),
     /// Lists, shows, replays and purges dead letters.
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -275,7 +278,7 @@ pub enum ConfigCommand {
     },
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "must be a time with its unit, such as 30s or 5m".to_owned())
 }
 

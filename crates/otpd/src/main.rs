@@ -41,6 +41,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Config(_) => Ok(ExitCode::SUCCESS),
             Command::Mock(args) => commands::mock::run(args).await,
             Command::Send(args) => commands::send::run(args, &sources.load()?.config).await,
+            Command::Load(args) => commands::load::run(*args, &sources).await,
             Command::Dead(command) => commands::dead::run(command, &sources.load()?.config).await,
             Command::Topology(command) => commands::topology::run(command, &sources.load()?.config).await,
             Command::Demo(args) => commands::demo::run(args).await.map(|()| ExitCode::SUCCESS),

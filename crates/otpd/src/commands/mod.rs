@@ -4,6 +4,7 @@
 pub mod config;
 pub mod dead;
 pub mod demo;
+pub mod load;
 pub mod mock;
 pub mod send;
 pub mod topology;
