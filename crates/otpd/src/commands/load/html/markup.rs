@@ -144,6 +144,9 @@ pub(super) fn is_well_formed(markup: &str) -> Result<(), String> {
             None => open.push(tag.split_whitespace().next().unwrap_or_default().to_owned()),
         }
     }
+    if rest.contains('>') {
+        return Err(format!("a lone > in {rest:?}"));
+    }
     if open.is_empty() { Ok(()) } else { Err(format!("left open: {open:?}")) }
 }
 

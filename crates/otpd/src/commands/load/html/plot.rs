@@ -34,7 +34,7 @@ enum Kind {
 impl Axis {
     /// From 0 to `most`, or a little more.
     pub(super) fn linear(most: f64) -> Self {
-        let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
+        let most = bounded(most, 1e-3, 1e15);
         let step = nice(most / 4.0);
         let count = (most / step - 1e-9).ceil().max(1.0);
         let ticks = (0..=count as u32).map(|n| f64::from(n) * step).map(|at| (at, short(at))).collect();
@@ -54,7 +54,7 @@ impl Axis {
             0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0,
             7200.0, 14400.0,
         ];
-        let most = if most.is_finite() && most > 0.0 { most } else { 1.0 };
+        let most = bounded(most, 0.1, 1e7);
         let step = STEPS.into_iter().find(|step| most / step <= 7.0).unwrap_or(28_800.0);
         let count = (most / step + 1e-9).floor() as u32;
         let ticks = (0..=count).map(|n| f64::from(n) * step).map(|at| (at, seconds(at))).collect();
@@ -235,11 +235,20 @@ impl Plot {
     pub(super) fn finish(self, says: &str) -> String {
         let mut m = Markup::new();
         let size = format!("0 0 {WIDTH} {HEIGHT}");
-        m.element("svg", &[("viewBox", &size), ("role", &"img"), ("aria-label", &says)], |m| {
-            m.raw(&self.markup.into_string());
-        });
+        m.element(
+            "svg",
+            &[("class", &"plot"), ("viewBox", &size), ("role", &"img"), ("aria-label", &says)],
+            |m| {
+                m.raw(&self.markup.into_string());
+            },
+        );
         m.into_string()
     }
+}
+
+/// The end of a scale that can be drawn: there is always something between its ends, and few ticks.
+fn bounded(most: f64, least: f64, limit: f64) -> f64 {
+    if most.is_finite() && most > 0.0 { most.clamp(least, limit) } else { 1.0 }
 }
 
 /// A place on the drawing, with one decimal.
