@@ -125,15 +125,19 @@ impl Tally {
 
 /// Whether an attempt was answered with 429 or one of its relatives.
 fn is_rate_limited(fact: &Fact) -> bool {
-    let is_attempt = match fact.kind {
-        FactKind::Retrying | FactKind::FailedOver | FactKind::Dead => true,
+    tells_an_answer(fact.kind) && fact.class == Some(Class::RateLimited)
+}
+
+/// Whether a fact of this kind is the one that tells of an attempt's answer, where there was an attempt. Each
+/// answer is told once; a pause is told beside it, with the job that met it.
+pub(super) const fn tells_an_answer(kind: FactKind) -> bool {
+    match kind {
         FactKind::Accepted
-        | FactKind::Superseded
+        | FactKind::Retrying
+        | FactKind::FailedOver
+        | FactKind::Dead
         | FactKind::Expired
-        | FactKind::Duplicate
-        | FactKind::Sending
-        | FactKind::Paused
-        | FactKind::Resumed => false,
-    };
-    is_attempt && fact.class == Some(Class::RateLimited)
+        | FactKind::Superseded => true,
+        FactKind::Duplicate | FactKind::Sending | FactKind::Paused | FactKind::Resumed => false,
+    }
 }

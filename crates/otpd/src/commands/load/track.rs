@@ -16,7 +16,7 @@ use otpd_core::{Fact, FactKind, JobId, ProviderName};
 
 use super::parts::Part;
 use super::series::{Series, Spent, Tick};
-use super::tally::Tally;
+use super::tally::{Tally, tells_an_answer};
 
 /// How many ended jobs are remembered.
 const REMEMBERED: usize = 200_000;
@@ -145,7 +145,7 @@ impl Tracker {
             return;
         };
         let at = self.since_start(fact.at.0).min(read);
-        if let Some(sent) = fact.sent_at.filter(|_| fact.kind != FactKind::Sending) {
+        if let Some(sent) = fact.sent_at.filter(|_| tells_an_answer(fact.kind)) {
             let sent = self.since_start(sent.0).min(read);
             self.series.count(Tick::Request, sent);
         }
@@ -236,6 +236,11 @@ impl Tracker {
         Duration::from_micros(wall_ms.saturating_mul(1000).saturating_sub(self.began_us))
     }
 
+    /// Jobs that are being published.
+    pub(super) fn on_their_way(&self) -> u64 {
+        self.all.offered.saturating_sub(self.all.published + self.refused)
+    }
+
     /// Jobs published, or perhaps published, whose end is not known.
     pub(super) fn unsettled(&self) -> usize {
         self.open.len()
@@ -302,7 +307,8 @@ mod tests {
         let limited = Some(Class::RateLimited);
         read(&mut t, &Fact { class: limited, ..fact(FactKind::Retrying, 1, 300) });
         read(&mut t, &Fact { reason: Some(Reason::AttemptsExhausted), ..fact(FactKind::Dead, 1, 900) });
-        read(&mut t, &fact(FactKind::Expired, 2, 900));
+        read(&mut t, &Fact { class: limited, ..fact(FactKind::Paused, 2, 800) });
+        read(&mut t, &Fact { class: limited, ..fact(FactKind::Expired, 2, 900) });
         read(&mut t, &fact(FactKind::Superseded, 3, 900));
         assert_eq!(t.unsettled(), 1);
         for (objective, expected) in [
@@ -313,7 +319,7 @@ mod tests {
             ("superseded >= 0", 1.0),
             ("open >= 0", 1.0),
             ("unpublished >= 0", 0.0),
-            ("rate_limited >= 0", 1.0),
+            ("rate_limited >= 0", 2.0),
             ("accepted_rate >= 0", 0.5),
         ] {
             assert!((value(&t, objective) - expected).abs() < 1e-9, "{objective}: {}", value(&t, objective));
@@ -331,7 +337,7 @@ mod tests {
         assert_eq!(t.dead_reasons, BTreeMap::from([("attempts_exhausted", 1)]));
         assert_eq!((t.routes[0].published, t.routes[1].published), (3, 2));
         let verihubs = &t.providers[&ProviderName::parse("verihubs").unwrap()];
-        assert_eq!((verihubs.accepted, verihubs.rate_limited), (1, 1));
+        assert_eq!((verihubs.accepted, verihubs.rate_limited, verihubs.paused), (1, 2, 1));
     }
 
     #[test]

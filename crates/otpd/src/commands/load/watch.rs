@@ -17,6 +17,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const LINGER: Duration = Duration::from_millis(400);
 /// How long nothing may be told of any job before that is said.
 const SILENCE: Duration = Duration::from_secs(10);
+/// How long the last jobs may take to be published, however short the drain: a publisher waits 5 s for a confirm.
+const PUBLISHING: Duration = Duration::from_secs(6);
 /// How much is taken at once.
 const TOGETHER: usize = 1024;
 
@@ -98,7 +100,8 @@ impl Watch {
         let Some(finished) = self.tracker.finished else { return false };
         if self.tracker.unsettled() > 0 {
             *all_ended = None;
-            return now.saturating_sub(finished) >= self.drain;
+            let waited = now.saturating_sub(finished);
+            return waited >= self.drain && (self.tracker.on_their_way() == 0 || waited >= PUBLISHING);
         }
         now.saturating_sub(*all_ended.get_or_insert(now)) >= LINGER
     }

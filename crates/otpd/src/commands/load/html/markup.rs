@@ -66,7 +66,7 @@ impl Markup {
         }
     }
 
-    /// A table: heads, then rows. The first column names its row.
+    /// A table: heads, then rows. The first column names its row; what follows a line break in it explains.
     pub(super) fn table<const N: usize>(&mut self, heads: [&str; N], rows: &[[String; N]]) -> &mut Self {
         self.element("div", &[("class", &"scroll")], |m| {
             m.element("table", &[], |m| {
@@ -86,7 +86,13 @@ impl Markup {
         self.element("tr", &[], |m| {
             for (place, cell) in cells.iter().enumerate() {
                 if place == 0 {
-                    m.leaf("th", &[("scope", &"row")], cell);
+                    let (name, meaning) = cell.split_once('\n').unwrap_or((cell, ""));
+                    m.element("th", &[("scope", &"row")], |m| {
+                        m.text(name);
+                        if !meaning.is_empty() {
+                            m.leaf("small", &[], meaning);
+                        }
+                    });
                 } else {
                     m.leaf("td", &[], cell);
                 }

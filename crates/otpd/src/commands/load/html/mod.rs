@@ -152,7 +152,7 @@ fn latency(m: &mut Markup, report: &Report) {
             let p = &l.percentiles;
             let ms = |value| millis(value);
             [
-                format!("{}: {}", l.part, l.meaning),
+                format!("{}\n{}", l.part, l.meaning),
                 p.count.to_string(),
                 ms(p.mean_ms),
                 ms(p.p50_ms),
