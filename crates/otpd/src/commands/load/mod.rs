@@ -30,7 +30,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use otpd_core::{ProviderName, Rate};
+use otpd_core::{Fact, ProviderName, Rate};
+use otpd_queue::Queue;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +79,7 @@ async fn measure(plan: &Arc<Plan>, target: &mut Target) -> Result<Report, Failur
         gauge.begin().await.map_err(lost)?;
     }
     // Before the first job is published, or its first facts could be missed.
-    let facts = target.queue.follow(Duration::ZERO).await?;
+    let facts = follow(&target.queue).await?;
     let run = uuid::Uuid::new_v4().simple().to_string();
     let ids = Ids::new(run.get(..10).unwrap_or(&run));
     let (said, hears) = mpsc::unbounded_channel();
@@ -110,6 +111,22 @@ async fn measure(plan: &Arc<Plan>, target: &mut Target) -> Result<Report, Failur
         None
     };
     Ok(build(plan, target, &watched, &Machine { origin, took, cpu, waiting }, at_provider))
+}
+
+/// The facts from now on. Where they cannot be followed the topology may be missing, which sounds like a broker
+/// that is away.
+async fn follow(queue: &Queue) -> Result<mpsc::Receiver<Fact>, Failure> {
+    let error = match queue.follow(Duration::ZERO).await {
+        Ok(facts) => return Ok(facts),
+        Err(error) => error,
+    };
+    match queue.check_topology().await {
+        Ok(differences) if !differences.is_empty() => Err(Failure::Failed(format!(
+            "{} of the exchanges and queues of this config are missing or different; run `otpd topology apply`, or start a worker",
+            differences.len()
+        ))),
+        Ok(_) | Err(_) => Err(error.into()),
+    }
 }
 
 /// What was measured around the run.

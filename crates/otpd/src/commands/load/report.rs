@@ -263,16 +263,16 @@ pub(super) fn failures(
     if ledger.open > 0 && !judged_by_objective {
         let drain = humantime::format_duration(drain);
         all.push(format!(
-            "{} jobs had not ended {drain} after the last one was published: still queued, or lost; --drain waits longer",
+            "jobs that had not ended {drain} after the last one was due: {}; still queued, or lost; --drain waits longer",
             ledger.open
         ));
     }
     if ledger.ended_twice > 0 {
-        all.push(format!("{} jobs ended more than once", ledger.ended_twice));
+        all.push(format!("jobs that ended more than once: {}", ledger.ended_twice));
     }
     if ledger.unpublished > 0 {
         let why = tracker.refusal.as_deref().unwrap_or("no confirm came");
-        all.push(format!("{} jobs were not published: {why}", ledger.unpublished));
+        all.push(format!("jobs not published: {}; {why}", ledger.unpublished));
     }
     all
 }
