@@ -7,7 +7,8 @@ pub(super) enum Part {
     Late,
     /// From the publishing to the broker's confirm (or the commit of the embedded queue).
     Confirm,
-    /// From being taken by the queue to being read by a lane, as the worker told.
+    /// From being handed to the queue to being read by a lane, as the worker told. `Confirm` is beside it, not
+    /// before it: late + queued + permit + http make up the total of a job that needed one attempt.
     Queued,
     /// From there to the permit of the last attempt, as the worker told.
     Permit,
@@ -42,7 +43,7 @@ impl Part {
         match self {
             Self::Late => "intended time to publishing: the generator's own lateness",
             Self::Confirm => "publishing to the queue's confirm",
-            Self::Queued => "taken by the queue to read by a lane",
+            Self::Queued => "handed to the queue to read by a lane",
             Self::Permit => "ready to be sent to the permit of the last attempt",
             Self::Http => "permit to the provider's answer",
             Self::Total => "intended time to acceptance",

@@ -170,7 +170,7 @@ fn latency(m: &mut Markup, report: &Report) {
     m.leaf(
         "p",
         &[("class", &"under")],
-        "Jobs have times decided in advance, and latency counts from those: a queue that stalls is seen by every job that was due meanwhile. Percentiles of parts do not add up. What the worker tells has whole milliseconds.",
+        "Jobs have times decided in advance, and latency counts from those: a queue that stalls is seen by every job that was due meanwhile. A job that needed one attempt took late + queued + permit + http; percentiles of parts do not add up. What the worker tells has whole milliseconds.",
     );
 }
 
