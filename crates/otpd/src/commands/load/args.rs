@@ -28,7 +28,7 @@ pub struct LoadArgs {
     /// TIME: it rises from 0 to --rate within this time and stays there.
     #[arg(long, value_name = "FROM..TO|TIME")]
     pub ramp: Option<String>,
-    /// FACTORxTIME[@START]: for TIME the rate is FACTOR times --rate, from START on [default: 5x for a
+    /// For TIME the rate is FACTOR times --rate, from START on, such as 5x10s or 5x10s@20s [default: 5x for a
     /// tenth of the duration, after a third of it].
     #[arg(long, value_name = "FACTORxTIME[@START]", conflicts_with = "ramp")]
     pub spike: Option<String>,
