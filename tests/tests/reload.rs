@@ -16,7 +16,7 @@ use otpd_sim::mock::Kind;
 use otpd_sim::{Control, Jobs, MockConfig};
 use otpd_tests::rabbit::PATIENCE;
 use otpd_tests::scene::WorkerProcess;
-use otpd_tests::{Broker, Scene, eventually};
+use otpd_tests::{Broker, Collector, Scene, eventually};
 use tokio::time::Instant;
 
 const VERIHUBS: &str = r#"
@@ -220,4 +220,28 @@ async fn a_signal_applies_at_once_and_a_route_may_begin_elsewhere() {
         "{log}"
     );
     assert!(worker.stop().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_level_follows_while_spans_go_on() {
+    let config = format!("{VERIHUBS}{KEY}ceiling = \"20/s\"\n");
+    let mut scene = scene(&config, &[("verihubs", true, &["verihubs"])], vec![quick(Kind::Verihubs)]).await;
+    let collector = Collector::start().await;
+    let worker = scene.worker_with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())]);
+    worker.ready().await;
+    scene.publish("verihubs", Jobs::new(6, 5)).await;
+    scene.until_all_ended().await;
+    assert!(!scene.log().contains("\"DEBUG\""), "{}", scene.log());
+    scene.edit_config(|text| format!("{text}[telemetry]\nlog_level = \"debug\"\n"));
+    until_applied(&worker, 1.0).await;
+    scene.publish("verihubs", Jobs::new(7, 5)).await;
+    scene.until_all_ended().await;
+    eventually("lines of the new level", PATIENCE, || async {
+        scene.log().contains("\"DEBUG\"").then_some(())
+    })
+    .await;
+    assert_eq!(scene.close().accepted, 10);
+    assert!(worker.stop().await.success());
+    let processed = collector.spans().iter().filter(|s| s.name.starts_with("process")).count();
+    assert_eq!(processed, 10, "spans do not depend on the log level");
 }

@@ -90,8 +90,14 @@ impl Jobs {
         self
     }
 
-    fn job(&self, number: u64) -> Option<Job> {
-        let id = format!("job-{:x}-{number}", self.seed);
+    /// Job `number` (from 0) under another id, made then and of no use from then on. What was set for the
+    /// whole series, but for its purpose, does not count. `None` past the last job.
+    #[must_use]
+    pub fn made(&self, number: u64, id: &str, created: UnixMs, expires: Option<UnixMs>) -> Option<Job> {
+        (number < self.count).then(|| self.job(number, id.to_owned(), Some(created), expires))?
+    }
+
+    fn job(&self, number: u64, id: String, created: Option<UnixMs>, expires: Option<UnixMs>) -> Option<Job> {
         let phone = format!("+999{:09}", shuffled(number, mix(self.seed), MAX_JOBS));
         let digits = self.code_digits;
         let code = format!("{:0digits$}", shuffled(number, mix(!self.seed), self.code_space));
@@ -100,8 +106,8 @@ impl Jobs {
             to: &phone,
             code: &code,
             purpose: self.purpose.as_deref(),
-            created_at: self.created_at.map(|at| at.to_string()),
-            expires_at: self.expires_at.map(|at| at.to_string()),
+            created_at: created.map(|at| at.to_string()),
+            expires_at: expires.map(|at| at.to_string()),
         });
         Some(Job { to: Phone::parse(&phone)?, code: OtpCode::parse(&code)?, body: body.ok()?, id })
     }
@@ -114,7 +120,8 @@ impl Iterator for Jobs {
         if self.next >= self.count {
             return None;
         }
-        let job = self.job(self.next);
+        let id = format!("job-{:x}-{}", self.seed, self.next);
+        let job = self.job(self.next, id, self.created_at, self.expires_at);
         self.next += 1;
         job
     }
@@ -168,6 +175,18 @@ mod tests {
         let bodies = |seed| Jobs::new(seed, 50).map(|job| job.body).collect::<Vec<_>>();
         assert_eq!(bodies(1), bodies(1));
         assert!(bodies(1).iter().all(|body| !bodies(2).contains(body)));
+    }
+
+    #[test]
+    fn one_of_them_under_another_id() {
+        let (at, later) = (UnixMs(1_800_000_000_000), UnixMs(1_800_000_060_000));
+        let jobs = Jobs::new(7, 5);
+        let same = jobs.clone().nth(3).unwrap();
+        let job = jobs.made(3, "other", at, Some(later)).unwrap();
+        let parsed = SendJob::parse(&job.body, UnixMs(1)).unwrap();
+        assert_eq!((job.to, job.code.expose()), (same.to, same.code.expose()));
+        assert_eq!((parsed.id.as_str(), parsed.created_at, parsed.named_expiry), ("other", at, Some(later)));
+        assert!(jobs.made(5, "past", at, None).is_none());
     }
 
     #[test]

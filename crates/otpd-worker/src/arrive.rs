@@ -27,6 +27,7 @@ impl<E: Endpoint> Lane<E> {
                 self.lease.hold(session);
                 self.window_is_ours = false;
                 self.room.clear();
+                self.metrics.breaker_open.set(i64::from(self.breaker.open_reason().is_some()));
                 if session > 1 {
                     self.metrics.reconnects.inc();
                 }
@@ -39,6 +40,9 @@ impl<E: Endpoint> Lane<E> {
                     "the queue is away; waiting jobs come again when it is back");
                 self.lease.lose();
                 self.room.clear();
+                // Whoever owns the lane next shows these.
+                self.metrics.breaker_open.set(0);
+                self.metrics.paused.set(0);
                 if !self.draining {
                     self.state.send_replace(LaneState::Lost);
                 }

@@ -10,7 +10,6 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -34,6 +33,12 @@ struct ProviderLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    revision: &'static str,
 }
 
 type Histograms = Family<ProviderLabel, Histogram, fn() -> Histogram>;
@@ -189,10 +194,11 @@ impl Metrics {
         register(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
-    /// Says which build this is, as `otpd_build_info`.
+    /// Says which build this is, as `otpd_build_info`: always 1.
     pub fn built_from(&self, version: &'static str, revision: &'static str) {
-        let build = Info::new(vec![("version", version), ("revision", revision)]);
-        self.extend(|registry| registry.register("build", "What the process was built from", build));
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version, revision }).set(1);
+        self.extend(|registry| registry.register("build_info", "1; its labels say what was built", build));
     }
 
     /// The handles of one lane, looked up once.

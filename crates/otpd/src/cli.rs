@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use otpd_core::{JobId, ProviderName, Reason, RouteName};
 
+use crate::commands::load::LoadArgs;
 use crate::config::{Environment, Sources};
 use crate::version;
 
@@ -61,6 +62,8 @@ pub enum Command {
     Mock(MockArgs),
     /// Puts one job into the queue, and with --wait follows it to its end.
     Send(SendArgs),
+    /// Load test: publishes at a rate, follows every job to its end, judges, and reports with plots.
+    Load(Box<LoadArgs>),
     /// Lists, shows, replays and purges dead letters.
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -300,7 +303,7 @@ pub enum ConfigCommand {
     },
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(crate) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "must be a time with its unit, such as 30s or 5m".to_owned())
 }
 

@@ -43,6 +43,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Config(_) => Ok(ExitCode::SUCCESS),
             Command::Mock(args) => commands::mock::run(args).await,
             Command::Send(args) => send(args, &sources.load()?.config).await,
+            Command::Load(args) => commands::load::run(*args, &sources).await,
             Command::Dead(command) => commands::dead::run(command, &sources.load()?.config).await,
             Command::Topology(command) => commands::topology::run(command, &sources.load()?.config).await,
             Command::Health(args) => commands::health::run(args, &sources).await,

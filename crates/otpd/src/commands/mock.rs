@@ -29,8 +29,8 @@ pub async fn run(args: MockArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// One control a kind, in the order of the kinds.
-fn setup(args: &MockArgs) -> Result<Vec<Control>, Failure> {
+/// One control a kind, in the order of the kinds; wrong arguments are wrong use.
+pub(crate) fn setup(args: &MockArgs) -> Result<Vec<Control>, Failure> {
     let mut all = Kind::ALL.map(Control::of);
     for text in &args.ceilings {
         let (kind, rate) = of_kind("--ceiling", text, '=')?;

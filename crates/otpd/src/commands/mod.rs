@@ -5,6 +5,7 @@ pub mod config;
 pub mod dead;
 pub mod demo;
 pub mod health;
+pub mod load;
 pub mod mock;
 pub mod send;
 pub mod topology;
