@@ -10,6 +10,7 @@ pub mod logs;
 pub mod proxy;
 pub mod rabbit;
 pub mod scene;
+pub mod tools;
 
 pub use binary::otpd_bin;
 pub use broker::Broker;
