@@ -11,6 +11,7 @@ pub mod otlp;
 pub mod proxy;
 pub mod rabbit;
 pub mod scene;
+pub mod tools;
 
 pub use binary::otpd_bin;
 pub use broker::Broker;

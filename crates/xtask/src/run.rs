@@ -1,0 +1,28 @@
+//! Running other programs: to their end, with an error that names the command.
+
+use std::process::{Command, Stdio};
+
+/// Runs a command; it may print.
+///
+/// # Errors
+/// Where it cannot be started, or does not end well.
+pub(crate) fn run(command: &mut Command) -> Result<(), String> {
+    let line = format!("{command:?}").replace('"', "");
+    match command.stdin(Stdio::null()).status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("`{line}` ended with {status}")),
+        Err(error) => Err(format!("`{line}` cannot be run: {error}")),
+    }
+}
+
+/// Whether a command ends well; it prints nothing.
+pub(crate) fn succeeds(command: &[&str]) -> bool {
+    let Some((program, arguments)) = command.split_first() else { return false };
+    let status = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    status.is_ok_and(|s| s.success())
+}

@@ -1,0 +1,157 @@
+//! The users of the production overlay on a real broker: each can do its work, and not another's.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
+
+use otpd_sim::mock::{Balance, Kind};
+use otpd_sim::{Control, FaultPlan, Mock, MockConfig};
+use otpd_tests::rabbit::PATIENCE;
+use otpd_tests::{Broker, eventually, otpd_bin, tools};
+use serde_json::{Value, json};
+
+use crate::everything;
+use crate::render::Folder;
+
+const PASSWORD: &str = "pw";
+
+/// What the topology operator would set, as RabbitMQ imports it.
+fn definitions() -> Value {
+    let specs = |kind: &'static str| everything().all(kind).map(|object| &object["spec"]);
+    let users = everything()
+        .all("User")
+        .map(|user| json!({ "name": user["metadata"]["name"], "password": PASSWORD, "tags": "" }));
+    let grants = |kind: &'static str| {
+        specs(kind).map(|spec| {
+            let mut grant = spec["permissions"].clone();
+            grant["user"] = spec["userReference"]["name"].clone();
+            grant["vhost"] = spec["vhost"].clone();
+            grant
+        })
+    };
+    let policies = specs("Policy").map(|spec| {
+        json!({
+            "vhost": spec["vhost"], "name": spec["name"], "pattern": spec["pattern"], "apply-to": spec["applyTo"],
+            "definition": spec["definition"], "priority": 0,
+        })
+    });
+    json!({
+        "vhosts": specs("Vhost").map(|spec| json!({ "name": spec["name"] })).collect::<Vec<_>>(),
+        "users": users.collect::<Vec<_>>(),
+        "permissions": grants("Permission").collect::<Vec<_>>(),
+        "topic_permissions": grants("TopicPermission").collect::<Vec<_>>(),
+        "policies": policies.collect::<Vec<_>>(),
+    })
+}
+
+/// The production config, its providers played by a mock.
+struct Stage {
+    broker: SocketAddr,
+    mock: String,
+    folder: Folder,
+}
+
+impl Stage {
+    fn set(broker: &Broker, mock: &Mock) -> Self {
+        let folder = Folder::new();
+        let config = everything().toml().replace("/run/secrets/otpd", folder.path().to_str().unwrap());
+        for file in config.split('"').filter(|text| text.starts_with(folder.path().to_str().unwrap())) {
+            folder.write(file, "sk_live_0123456789abcdef");
+        }
+        folder.write("otpd.toml", &config);
+        Self { broker: broker.address(), mock: mock.url(), folder }
+    }
+
+    /// `otpd` as one of the users.
+    fn command(&self, user: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(otpd_bin());
+        command.args(arguments).arg("--config").arg(self.folder.path().join("otpd.toml"));
+        command.env("OTPD__BROKER__URL", format!("\"amqp://{user}:{PASSWORD}@{}/otp\"", self.broker));
+        for provider in ["VERIHUBS", "MSGAI", "ONEMSG", "META", "BETATEL"] {
+            command.env(format!("OTPD__PROVIDERS__{provider}__BASE_URL"), format!("\"{}\"", self.mock));
+        }
+        command
+    }
+
+    fn otpd(&self, user: &str, arguments: &[&str]) -> (bool, String) {
+        let (done, out, said) = tools::output(&mut self.command(user, arguments));
+        (done, out + &said)
+    }
+
+    fn can(&self, user: &str, arguments: &[&str]) -> String {
+        let (done, said) = self.otpd(user, arguments);
+        assert!(done, "{user} must be able to {arguments:?}: {said}");
+        said
+    }
+
+    fn cannot(&self, user: &str, arguments: &[&str]) {
+        let (done, said) = self.otpd(user, arguments);
+        // A refused publish closes the channel and takes the confirm with it.
+        let refused = said.contains("ACCESS_REFUSED") || said.contains("no confirm");
+        assert!(!done && refused, "{user} must not be able to {arguments:?}: {said}");
+    }
+
+    fn send<'a>(&self, route: &'a str, to: &'a str) -> [&'a str; 7] {
+        ["send", "--code", "482910", "--route", route, "--to", to]
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_user_can_do_its_work_and_not_another_s() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    // The first provider of `login` wants money, so its job moves to the next lane; the only one of `betatel` refuses the
+    // recipient, so its job dies.
+    let faults: FaultPlan = "betatel:bad_recipient=100%".parse().unwrap();
+    let setup = vec![
+        Control { balance: Some(Balance::Left(0)), ..Control::of(Kind::MetaCloud) },
+        Control { faults: Some(faults), ..Control::of(Kind::Betatel) },
+    ];
+    let mock = MockConfig { setup, ..MockConfig::default() };
+    let mock = Mock::start(mock, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+    let broker = Broker::shared();
+    let stage = Stage::set(broker, &mock);
+    let definitions = stage.folder.write("definitions.json", &definitions().to_string());
+    broker.ctl(&["import_definitions", definitions.to_str().unwrap()]);
+
+    // The worker makes what is missing, and works.
+    let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+    let mut command = tokio::process::Command::from(stage.command("otpd-worker", &["worker"]));
+    command.env("OTPD__ADMIN__LISTEN", format!("\"{admin}\"")).kill_on_drop(true);
+    let log = std::fs::File::create(stage.folder.path().join("log")).unwrap();
+    let mut worker = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+    let said = || std::fs::read_to_string(stage.folder.path().join("log")).unwrap_or_default();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    eventually("the worker to be ready", PATIENCE, || async {
+        let answer = client.get(format!("http://{admin}/readyz")).send().await.ok()?;
+        (answer.status() == 200).then_some(())
+    })
+    .await;
+    assert!(worker.try_wait().unwrap().is_none(), "{}", said());
+
+    stage.can("otpd-producer", &stage.send("login", "+628123456890"));
+    stage.can("otpd-producer", &stage.send("betatel", "+628123456891"));
+    eventually("one job to be accepted by the next provider", PATIENCE, || async {
+        mock.stats().of(Kind::Verihubs).any(|account| account.accepted == 1).then_some(())
+    })
+    .await;
+    let dead = ["dead", "list", "--json"];
+    eventually("the other one to be dead", PATIENCE, || async {
+        stage.can("otpd-operator", &dead).contains("betatel").then_some(())
+    })
+    .await;
+
+    for user in ["otpd-worker", "otpd-keda"] {
+        stage.cannot(user, &stage.send("login", "+628123456892"));
+    }
+    // While there is a dead letter: to look into an empty queue needs no right.
+    for user in ["otpd-producer", "otpd-keda"] {
+        stage.cannot(user, &dead);
+        stage.cannot(user, &["topology", "check"]);
+    }
+
+    // The policy that bounds the stream changes nothing that the worker compares.
+    assert!(stage.can("otpd-operator", &["topology", "check"]).contains("as configured"));
+    assert!(stage.can("otpd-operator", &["dead", "replay"]).contains("replayed 1"));
+    stage.can("otpd-operator", &["dead", "purge", "--yes"]);
+    assert!(!said().contains("ACCESS_REFUSED"), "{}", said());
+    let _ = worker.kill().await;
+}
