@@ -83,25 +83,26 @@ fn failed(error: WorkerError) -> Failure {
 async fn topology(queue: &Queue) -> Result<(), Failure> {
     let mut wait = WAITS.0;
     loop {
-        let missing = match queue.check_topology().await {
-            Ok(differences) if differences.is_empty() => return Ok(()),
-            Ok(differences) => differences,
+        match made(queue).await {
             Err(QueueError::Away { url, why }) => {
                 tracing::warn!(%url, why, again_in = ?wait, "the broker is away; waiting for it");
                 tokio::time::sleep(wait).await;
                 wait = (wait * 2).min(WAITS.1);
-                continue;
             }
-            Err(other) => return Err(other.into()),
-        };
-        if missing.iter().any(|d| matches!(d, Difference::Different { .. })) {
-            return Err(QueueError::Topology(missing).into());
-        }
-        tracing::info!(missing = missing.len(), "making what is missing of the topology");
-        match queue.apply_topology().await {
-            Ok(()) => return Ok(()),
-            Err(QueueError::Away { .. }) => {}
-            Err(other) => return Err(other.into()),
+            done => return Ok(done?),
         }
     }
+}
+
+/// Everything is made at every start, also where no part is missing: AMQP cannot be asked for bindings, and
+/// a route that is new has nothing else.
+async fn made(queue: &Queue) -> Result<(), QueueError> {
+    let missing = queue.check_topology().await?;
+    if missing.iter().any(|d| matches!(d, Difference::Different { .. })) {
+        return Err(QueueError::Topology(missing));
+    }
+    if !missing.is_empty() {
+        tracing::info!(missing = missing.len(), "making what is missing of the topology");
+    }
+    queue.apply_topology().await
 }
