@@ -6,8 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+
+use crate::run::run;
 
 const BASELINE: &str = "benches/baseline.tsv";
 const RESULTS: &str = "target/criterion";
@@ -24,7 +26,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     if !only_compare {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         let mut command = Command::new(cargo);
-        crate::run(command.args(["bench", "--locked", "-p", "otpd-benches", "--"]).args(filter))?;
+        run(command.args(["bench", "--locked", "-p", "otpd-benches", "--"]).args(filter))?;
     }
     let measured = results(Path::new(RESULTS))?;
     if measured.is_empty() {
@@ -39,7 +41,11 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
         println!("written to {BASELINE}");
         return Ok(());
     }
-    if worse.is_empty() { Ok(()) } else { Err(format!("slower than {WORSE} x the baseline: {}", worse.join(", "))) }
+    if worse.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("slower than {WORSE} x the baseline: {}", worse.join(", ")))
+    }
 }
 
 /// Prints a line a benchmark; gives the names of those that are much slower.
@@ -71,7 +77,9 @@ fn baseline() -> Result<Medians, String> {
         let (name, ns) = line.split_once('\t')?;
         Some((name.to_owned(), ns.parse().ok()?))
     };
-    text.lines().map(|l| line(l).ok_or_else(|| format!("{BASELINE}: not NAME<tab>NANOSECONDS: {l}"))).collect()
+    text.lines()
+        .map(|l| line(l).ok_or_else(|| format!("{BASELINE}: not NAME<tab>NANOSECONDS: {l}")))
+        .collect()
 }
 
 /// The medians that criterion left behind: `.../<name>/new/estimates.json`.
@@ -80,7 +88,7 @@ fn results(dir: &Path) -> Result<Medians, String> {
     let mut folders = vec![dir.to_path_buf()];
     while let Some(folder) = folders.pop() {
         let entries = fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
-        for path in entries.filter_map(|e| e.ok()).map(|e| e.path()).filter(|p| p.is_dir()) {
+        for path in entries.filter_map(Result::ok).map(|e| e.path()).filter(|p| p.is_dir()) {
             if path.file_name().is_some_and(|n| n == "new") {
                 if let (Some(name), Some(ns)) = (name(&path), median(&path)) {
                     found.insert(name, ns);
@@ -94,10 +102,10 @@ fn results(dir: &Path) -> Result<Medians, String> {
 }
 
 fn name(new: &Path) -> Option<String> {
-    field(&fs::read_to_string(new.join("benchmark.json")).ok()?, "full_id", "").map(|id| id.trim_matches('"').to_owned())
+    field(&fs::read_to_string(new.join("benchmark.json")).ok()?, "full_id", "")
 }
 
-fn median(new: &PathBuf) -> Option<f64> {
+fn median(new: &Path) -> Option<f64> {
     field(&fs::read_to_string(new.join("estimates.json")).ok()?, "median", "point_estimate")?.parse().ok()
 }
 
@@ -107,6 +115,8 @@ fn field(json: &str, key: &str, inner: &str) -> Option<String> {
     if !inner.is_empty() {
         rest = rest.split_once(&format!("\"{inner}\":"))?.1;
     }
-    let end = if rest.starts_with('"') { rest[1..].find('"')? + 2 } else { rest.find([',', '}'])? };
-    Some(rest[..end].to_owned())
+    match rest.strip_prefix('"') {
+        Some(text) => text.split_once('"').map(|(text, _)| text.to_owned()),
+        None => rest.split([',', '}']).next().map(str::to_owned),
+    }
 }

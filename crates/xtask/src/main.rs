@@ -1,10 +1,12 @@
-//! `cargo xtask test`: every test of the workspace, and what they need installed first.
+//! `cargo xtask test`: every test of the workspace, and what they need installed first. `cargo xtask bench`:
+//! all benchmarks, beside the committed baseline.
 //!
 //! Without dependencies, so that it is built in a second. Servers and languages come from the system's own
 //! package manager, validators from the registries of Python and Node; where that cannot be, it says
 //! what is missing and stops: a test that needs a broker is never skipped.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a task speaks to the person who runs it")]
 
+mod bench;
 mod debian;
 mod run;
 mod tools;
@@ -13,13 +15,14 @@ use std::process::{Command, ExitCode};
 
 use run::run;
 
-const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]   all tests; installs what they need\n       cargo xtask setup                          only installs";
+const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]   all tests; installs what they need\n       cargo xtask setup                          only installs\n       cargo xtask bench [--save] [--compare-only] [NAME]   benchmarks, against benches/baseline.tsv";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.split_first() {
         Some((task, rest)) if task == "test" => setup().and_then(|()| test(rest)),
         Some((task, rest)) if task == "setup" && rest.is_empty() => setup(),
+        Some((task, rest)) if task == "bench" => debian::setup().and_then(|()| bench::bench(rest)),
         Some(_) | None => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
