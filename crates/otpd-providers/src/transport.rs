@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{Body, Client, Response};
 
 use otpd_core::{Answered, MessageId, Mono, Reason, Scope, SendJob, Stamp, UnixMs};
@@ -170,8 +170,11 @@ impl Transport {
             headers.insert(AUTHORIZATION, bearer.clone());
         }
         let body = StampedBody::new(request.body, stamp.clone(), self.clock.clone());
-        let sent = self.client.post(request.url.clone()).headers(headers).body(Body::wrap(body)).send().await;
-        match sent {
+        // Put together here: a builder would merge the headers one by one.
+        let mut asked = reqwest::Request::new(Method::POST, request.url.clone());
+        *asked.headers_mut() = headers;
+        *asked.body_mut() = Some(Body::wrap(body));
+        match self.client.execute(asked).await {
             Ok(response) => {
                 // An answer to the head alone (HTTP/2): a request all the same, for the provider's count.
                 stamp.written(self.clock.mono());
