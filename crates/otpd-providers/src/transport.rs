@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue};
-use reqwest::{Body, Client, RequestBuilder, Response, Url};
+use http::{HeaderMap, HeaderValue, Method};
+use reqwest::{Body, Client, Response, Url};
 use tracing::Instrument;
 
 use otpd_core::{Answered, MessageId, Mono, Reason, Scope, SendJob, Stamp, UnixMs};
@@ -156,7 +156,7 @@ impl Transport {
     pub async fn find(&self, job: &SendJob, since: UnixMs) -> Option<MessageId> {
         let request = self.adapter.lookup_request(job)?;
         let asked = self.client.post(request.url.clone()).headers(request.headers.clone()).body(request.body);
-        let answer = read(exchange(asked, request.url).await.ok()?).await;
+        let answer = read(exchange(asked.send(), request.url).await.ok()?).await;
         self.adapter.read_lookup(job, since, &answer)
     }
 
@@ -172,8 +172,11 @@ impl Transport {
             headers.insert(AUTHORIZATION, bearer.clone());
         }
         let body = StampedBody::new(request.body, stamp.clone(), self.clock.clone());
-        let asked = self.client.post(request.url.clone()).headers(headers).body(Body::wrap(body));
-        match exchange(asked, request.url).await {
+        // Put together here: a builder would merge the headers one by one.
+        let mut asked = reqwest::Request::new(Method::POST, request.url.clone());
+        *asked.headers_mut() = headers;
+        *asked.body_mut() = Some(Body::wrap(body));
+        match exchange(self.client.execute(asked), request.url).await {
             Ok(response) => {
                 // An answer to the head alone (HTTP/2): a request all the same, for the provider's count.
                 stamp.written(self.clock.mono());
@@ -225,7 +228,7 @@ impl Transport {
                 .post(login.url.clone())
                 .header(AUTHORIZATION, login.authorization.clone())
                 .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            match exchange(request, &login.url).await {
+            match exchange(request.send(), &login.url).await {
                 Ok(response) => login.read(&read(response).await, self.clock.wall()),
                 Err(error) => {
                     let reason = if error.is_connect() { Reason::ConnectFailed } else { Reason::Timeout };
@@ -238,9 +241,12 @@ impl Transport {
 }
 
 /// Sends a request to `url` and waits for the head of the answer, in a span of its own.
-async fn exchange(request: RequestBuilder, url: &Url) -> Result<Response, reqwest::Error> {
+async fn exchange(
+    sent: impl Future<Output = Result<Response, reqwest::Error>>,
+    url: &Url,
+) -> Result<Response, reqwest::Error> {
     let span = trace::post(url);
-    let result = request.send().instrument(span.clone()).await;
+    let result = sent.instrument(span.clone()).await;
     trace::exchanged(&span, &result);
     result
 }

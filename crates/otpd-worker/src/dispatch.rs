@@ -21,9 +21,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use otpd_core::{Breaker, Ceiling, JobId, Mono, ReadyAt, Recent, Recipients, Route, TrafficClass, UnixMs};
 use otpd_queue::{Inbound, LaneQueue, LaneStop, QueueNames, Settler, Tag};
 use tokio::sync::{mpsc, watch};
@@ -168,7 +168,7 @@ impl<E: Endpoint> Lane<E> {
                 sleep.as_mut().reset(wake);
             }
             tokio::select! {
-                Some(ended) = self.in_flight.next(), if !self.in_flight.is_empty() => self.finish(ended),
+                Some(ended) = self.in_flight.next(), if !self.in_flight.is_empty() => self.finish_all(ended),
                 inbound = self.inbox.recv() => match inbound {
                     Some(inbound) => self.receive(inbound),
                     None => break,
@@ -192,6 +192,14 @@ impl<E: Endpoint> Lane<E> {
             }
         }
         self.end().await;
+    }
+
+    /// Judges an answer, and those that are there with it: a turn of the loop costs as much as one of them.
+    fn finish_all(&mut self, first: Ended) {
+        self.finish(first);
+        while let Some(Some(ended)) = self.in_flight.next().now_or_never() {
+            self.finish(ended);
+        }
     }
 
     /// Takes what the queue said, and what else it has said meanwhile.

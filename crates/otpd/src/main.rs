@@ -34,10 +34,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
     }
     // One TLS implementation for the process; only a second call could fail.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Failure::Failed(format!("the runtime cannot start: {e}")))?;
+    let runtime =
+        runtime(&cli.command).map_err(|e| Failure::Failed(format!("the runtime cannot start: {e}")))?;
     runtime.block_on(async {
         match cli.command {
             Command::Config(_) => Ok(ExitCode::SUCCESS),
@@ -58,6 +56,18 @@ async fn send(args: SendArgs, config: &Config) -> Result<ExitCode, Failure> {
     let ended = commands::send::run(args, config).await;
     spans.finish().await;
     ended
+}
+
+/// A worker's lanes share one thread: a job passes through several tasks, and on two threads waking
+/// the other one costs more than it gains. The broker's connections have threads of their own. One
+/// thread carries more than a broker hands out; whoever needs more starts more workers.
+fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = if matches!(command, Command::Worker) {
+        tokio::runtime::Builder::new_current_thread()
+    } else {
+        tokio::runtime::Builder::new_multi_thread()
+    };
+    builder.enable_all().build()
 }
 
 async fn worker(common: &Common) -> Result<ExitCode, Failure> {

@@ -43,6 +43,16 @@ impl FromStr for BrokerUrl {
 }
 
 impl BrokerUrl {
+    /// The same broker, spoken to in frames of at most 16 KiB, unless the URL itself says otherwise.
+    /// lapin keeps two buffers of 32 frames for each connection, all of them in use by turns: 8 MiB at
+    /// the broker's 128 KiB. Only for connections that consume nothing: headers cannot be split over
+    /// frames, and ours are small, but a producer's may not be.
+    pub(super) fn in_small_frames(&self) -> Self {
+        let mut uri = self.0.clone();
+        uri.query.frame_max.get_or_insert(16 * 1024);
+        Self(uri)
+    }
+
     /// The URL in lapin's form, credentials and all.
     pub(super) fn expose(&self) -> AMQPUri {
         self.0.clone()

@@ -85,9 +85,10 @@ impl Rabbit {
     #[must_use]
     pub fn new(config: RabbitConfig) -> Self {
         let RabbitConfig { urls, plan, source } = config;
+        let to_publish: Vec<BrokerUrl> = urls.iter().map(BrokerUrl::in_small_frames).collect();
         Self(Arc::new(Inner {
             consume: Link::new("consume", &source, &urls),
-            publish: Link::new("publish", &source, &urls),
+            publish: Link::new("publish", &source, &to_publish),
             plan: Arc::new(plan),
             source: source.into(),
             urls,
