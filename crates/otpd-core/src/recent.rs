@@ -3,7 +3,7 @@
 //!
 //! Bounded in time and in number. A job is known by a 64-bit hash of its id, and an entry costs some 20
 //! bytes however long the id is: two different ids among 300,000 are taken for one with a chance of 1 in
-//! 200 million. Entries are kept in two generations, and the older one is dropped as a whole, so nothing
+//! 400 million. Entries are kept in two generations, and the older one is dropped as a whole, so nothing
 //! is spent on forgetting them one by one. A job forgotten too early could be sent twice; with the default
 //! bounds (10 minutes, the last 150,000 facts at least) that needs the same id to come again after that.
 
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_wrong_does_not_stay_wrong() {
         let mut recent = Recent::default();
-        let (now, day) = (1_800_000_000_000, 86_300_000);
+        let (now, day) = (1_800_000_000_000, 86_400_000);
         recent.fold(&fact(FactKind::Accepted, "future", "p", now + 300 * day));
         for (job, kind) in [("a", FactKind::Retrying), ("a", FactKind::Dead)] {
             recent.fold(&fact(kind, job, "p", now));
