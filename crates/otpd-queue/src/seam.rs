@@ -93,8 +93,8 @@ pub enum Inbound {
         /// Its number.
         session: u32,
     },
-    /// Facts of the last minutes, oldest first, of all lanes. A later one of the same session may
-    /// begin where the one before ended.
+    /// Facts of the last minutes, oldest first, of all lanes; in pieces, each beginning where the one
+    /// before ended. Told again from the beginning where reading them failed on the way.
     History(Vec<Fact>),
     /// A job.
     Delivery(Delivery),

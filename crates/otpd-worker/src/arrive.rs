@@ -1,15 +1,15 @@
 //! What comes from the queue: sessions, history, jobs. After `Lane::hear` a job is held, settled
 //! without a request, or was known already.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use otpd_core::admission::{Arrival, arrive};
-use otpd_core::{Ceiling, Fact, FactKind, Known, Reason, Route, SendJob, UnixMs};
+use otpd_core::{Ceiling, FactKind, Known, Reason, Route, SendJob, UnixMs};
 use otpd_queue::{Delivery, Inbound, Settlement, Then};
 
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
+use crate::predecessors::Predecessors;
 use crate::trace;
 use crate::waiting_room::Held;
 use crate::worker::LaneState;
@@ -26,6 +26,7 @@ impl<E: Endpoint> Lane<E> {
                 self.session = session;
                 self.lease.hold(session);
                 self.window_is_ours = false;
+                self.predecessors = Predecessors::default();
                 self.room.clear();
                 self.metrics.breaker_open.set(i64::from(self.breaker.open_reason().is_some()));
                 if session > 1 {
@@ -51,45 +52,32 @@ impl<E: Endpoint> Lane<E> {
                 for fact in &facts {
                     self.recent.fold(fact);
                 }
-                self.count_predecessors(&facts);
+                if !self.window_is_ours && !self.settings.ceiling.is_empty() {
+                    self.predecessors.note(&facts, &self.settings.provider);
+                }
             }
-            Inbound::Delivery(delivery) => self.take_in(delivery),
+            Inbound::Delivery(delivery) => {
+                self.count_predecessors();
+                self.take_in(delivery);
+            }
             Inbound::Stopped => {}
         }
     }
 
-    /// A session begins with an empty window and bucket: somebody else may have been the owner. Every
-    /// request of any owner was announced on the stream before it was sent; the ones whose answer is
-    /// not there too may have been sent as late as now.
-    fn count_predecessors(&mut self, facts: &[Fact]) {
+    /// A session begins with an empty window and bucket: somebody else may have been the owner.
+    fn count_predecessors(&mut self) {
         if self.settings.ceiling.is_empty() || self.window_is_ours {
             return;
         }
         self.window_is_ours = true;
+        let before = std::mem::take(&mut self.predecessors);
         let (now, wall) = (self.clock.mono(), self.clock.wall());
         let horizon = self.settings.ceiling.iter().map(|r| r.per).max().unwrap_or_default() * 2;
-        let mut requests: HashMap<(&str, u32), Option<UnixMs>> = HashMap::new();
-        let own = facts.iter().filter(|f| f.provider == self.settings.provider);
-        let mut lately = self.session > 1;
-        // Older ones count in no window yet; they would if the ceiling is given a longer one.
-        let unanswered = |at| (wall.since(at) > horizon).then(|| wall.minus(horizon));
-        for fact in own {
-            match (fact.kind, fact.sent_at) {
-                (FactKind::Sending, _) => {
-                    requests.entry((fact.job.as_str(), fact.attempt)).or_insert(unanswered(fact.at));
-                }
-                (_, Some(sent_at)) => {
-                    requests.insert((fact.job.as_str(), fact.attempt), Some(sent_at));
-                }
-                (_, None) => continue,
-            }
-            lately |= wall.since(fact.at) <= horizon;
-        }
         self.ceiling = Ceiling::new(&self.settings.ceiling, self.settings.burst, now);
-        for sent_at in requests.values() {
+        for sent_at in before.sent(wall, horizon) {
             self.ceiling.seed(sent_at.map_or(now, |at| self.clock.mono_of(at).min(now)));
         }
-        if lately {
+        if self.session > 1 || before.lately(wall, horizon) {
             self.ceiling.start_paced(now);
         } // else nobody was here: whatever idling earns is there
     }

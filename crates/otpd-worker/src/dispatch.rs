@@ -36,6 +36,7 @@ use crate::endpoint::Endpoint;
 use crate::gates::Closed;
 use crate::lease::Lease;
 use crate::metrics::LaneMetrics;
+use crate::predecessors::Predecessors;
 use crate::reconfigure::{self, Inbox, routes_of};
 use crate::settings::{LaneSettings, Shared};
 use crate::successors::Successors;
@@ -76,6 +77,8 @@ pub struct Lane<E: Endpoint> {
     pub(crate) ceiling: Ceiling,
     /// The ceiling's window was taken over in this session.
     pub(crate) window_is_ours: bool,
+    /// What is known of earlier owners' requests, until they are counted.
+    pub(crate) predecessors: Predecessors,
     pub(crate) breaker: Breaker,
     /// Until when the provider wants nothing.
     pub(crate) paused_until: Option<Mono>,
@@ -131,6 +134,7 @@ impl<E: Endpoint> Lane<E> {
             recent: Recent::default(),
             ceiling,
             window_is_ours: false,
+            predecessors: Predecessors::default(),
             breaker: Breaker::default(),
             paused_until: None,
             resume_untold: false,

@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod gates;
 pub mod lease;
 pub mod metrics;
+mod predecessors;
 pub mod reconfigure;
 pub mod settings;
 pub mod settle;

@@ -165,6 +165,7 @@ impl Lane {
             provider: self.spec.provider.clone(),
             consume: self.consume.clone(),
             publisher: Publisher::new(self.publish.clone(), self.proof.clone()),
+            lane: self.inbox.clone(),
         }
     }
 

@@ -5,11 +5,11 @@
 //! comes by: a stream has one order, so everything confirmed before the marker has been read. To
 //! begin before publishing matters: wherever a wrong clock makes the reading begin, the marker lies ahead.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use otpd_core::{Fact, ProviderName, fact_json, recent};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -21,6 +21,7 @@ use super::stream::{Start, StreamReader};
 use super::wire;
 use crate::error::QueueError;
 use crate::plan::Plan;
+use crate::seam::Inbound;
 
 /// How long the stream may give nothing before the reading is begun again.
 const STALL: Duration = Duration::from_secs(10);
@@ -35,15 +36,12 @@ pub(super) struct Historian {
     pub(super) provider: ProviderName,
     pub(super) consume: Link,
     pub(super) publisher: Publisher,
+    /// Whom it is told to.
+    pub(super) lane: mpsc::UnboundedSender<Inbound>,
 }
 
-/// A history and where the next one of the same session begins.
-pub(super) struct History {
-    /// Oldest first; at most [`recent::MOST`], the newest.
-    pub(super) facts: Vec<Fact>,
-    /// After the marker.
-    pub(super) next: Start,
-}
+/// Facts told at a time: a lane of a busy fleet reads hundreds of thousands, and keeps 20 bytes of each.
+const PIECE: usize = 1000;
 
 /// Where a session's first history begins.
 pub(super) fn first() -> Start {
@@ -51,17 +49,18 @@ pub(super) fn first() -> Start {
 }
 
 impl Historian {
-    /// Reads until it works; says once that it does not.
-    pub(super) async fn read(mut self, mut start: Start) -> History {
+    /// Reads until it works, and tells the lane; says once that it does not. Gives where the next history of the
+    /// same session begins: after the marker.
+    pub(super) async fn read(mut self, mut start: Start) -> Start {
         let mut backoff = Backoff::default();
         let mut told = false;
         loop {
             match self.read_once(start).await {
-                Ok(history) => {
+                Ok(next) => {
                     if told {
                         info!(provider = %self.provider, "the history is read; the lane goes on");
                     }
-                    return history;
+                    return next;
                 }
                 Err(error) => {
                     if !told {
@@ -77,23 +76,29 @@ impl Historian {
         }
     }
 
-    async fn read_once(&mut self, start: Start) -> Result<History, QueueError> {
+    async fn read_once(&mut self, start: Start) -> Result<Start, QueueError> {
         let mut reader = StreamReader::open(&self.consume, &self.plan.events(), start).await?;
         let marker = self.publish_marker().await?;
-        let mut facts = VecDeque::new();
+        let mut facts = Vec::new();
         loop {
             let record = reader.next_within(STALL).await?;
             if record.message.properties.message_id().as_ref().is_some_and(|id| id.as_str() == marker) {
                 reader.close().await;
-                return Ok(History { facts: facts.into(), next: Start::Offset(record.offset + 1) });
+                self.tell(facts);
+                return Ok(Start::Offset(record.offset + 1));
             }
             if let Some(fact) = fact_json::decode(&record.message.data) {
-                if facts.len() >= recent::MOST {
-                    facts.pop_front();
+                facts.push(fact);
+                if facts.len() == PIECE {
+                    self.tell(std::mem::take(&mut facts));
                 }
-                facts.push_back(fact);
             }
         }
+    }
+
+    /// A lane that does not listen any more has closed, or is about to.
+    fn tell(&self, facts: Vec<Fact>) {
+        let _ = self.lane.send(Inbound::History(facts));
     }
 
     async fn publish_marker(&mut self) -> Result<String, QueueError> {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::acks::{Ack, Acks};
 use super::clock::{self, until};
 use super::consume::{Ears, Lane, answer};
-use super::history::{self, History};
+use super::history;
 use super::link::Open;
 use super::settle::Settled;
 use super::stream::Start;
@@ -62,7 +62,8 @@ pub(super) struct Session<'a> {
 struct Reading {
     /// How many of the held deliveries it covers.
     covers: usize,
-    history: Pin<Box<dyn Future<Output = History> + Send>>,
+    /// Gives where the next one begins.
+    history: Pin<Box<dyn Future<Output = Start> + Send>>,
 }
 
 impl<'a> Session<'a> {
@@ -91,7 +92,7 @@ impl<'a> Session<'a> {
                 got = self.consumer.next(), if !self.stopped => self.take_in(got),
                 Some(settled) = ears.settled.recv() => self.settled(settled).await,
                 () = until(self.acks_due) => self.write_acks().await,
-                history = read(&mut self.reading) => { self.learn(history); Ok(()) }
+                next = read(&mut self.reading) => { self.learned(next); Ok(()) }
                 _ = life.tick() => { self.ask_for_life(); Ok(()) }
                 order = ears.stops.recv() => match order {
                     Some(StopOrder::Stop) => self.stop().await,
@@ -148,11 +149,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn learn(&mut self, history: History) {
+    fn learned(&mut self, next: Start) {
         let covers = self.reading.take().map_or(0, |r| r.covers);
-        self.next_history = history.next;
+        self.next_history = next;
         self.history_known = true;
-        self.lane.say(Inbound::History(history.facts));
         for _ in 0..covers {
             self.hand_on_one();
         }
@@ -225,7 +225,7 @@ impl<'a> Session<'a> {
     }
 }
 
-async fn read(reading: &mut Option<Reading>) -> History {
+async fn read(reading: &mut Option<Reading>) -> Start {
     match reading {
         Some(reading) => reading.history.as_mut().await,
         None => std::future::pending().await,
