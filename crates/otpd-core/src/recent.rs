@@ -2,10 +2,10 @@
 //! or comes twice, and nothing that could identify a recipient.
 //!
 //! Bounded in time and in number. A job is known by a 64-bit hash of its id, and an entry costs some 20
-//! bytes however long the id is: two different ids among 300,000 are taken for one with a chance of 1 in
-//! 400 million. Entries are kept in two generations, and the older one is dropped as a whole, so nothing
+//! bytes however long the id is: two different ids among 230,000 are taken for one with a chance of 1 in
+//! 700 million. Entries are kept in two generations, and the older one is dropped as a whole, so nothing
 //! is spent on forgetting them one by one. A job forgotten too early could be sent twice; with the default
-//! bounds (10 minutes, the last 150,000 facts at least) that needs the same id to come again after that.
+//! bounds (10 minutes, the last 110,000 facts at least) that needs the same id to come again after that.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -79,8 +79,9 @@ enum State {
 
 /// How long a job is remembered.
 pub const WINDOW: Duration = Duration::from_secs(600);
-/// How many facts are remembered at most; the last half of them always, within the window.
-pub const MOST: usize = 300_000;
+/// How many facts are remembered at most; the last half of them always, within the window. Two tables of
+/// 2^17 places, each seven eighths full: one more fact would double them.
+pub const MOST: usize = 229_376;
 /// How far back from its beginning a generation can date: facts of other lanes come late.
 const BEFORE: Duration = Duration::from_secs(20 * 86_400);
 
