@@ -3,7 +3,8 @@
 //! Read [`dispatch`] first: it is the loop. Around it, in the order in which a job meets them:
 //! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`gates`] (pause, breaker, recipient,
 //! spill), [`attempt`] (permit, request, answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
-//! drains them; [`reconfigure`] changes what they go by; [`metrics`] counts.
+//! drains them; [`reconfigure`] changes what they go by; `predecessors` is what earlier owners sent; [`metrics`] counts and
+//! [`trace`] makes spans.
 
 pub mod arrive;
 pub mod attempt;

@@ -3,6 +3,7 @@
 use std::io;
 
 use super::parts::Part;
+use super::provider::{AtProvider, Window};
 use super::report::{Report, Scope};
 use super::spread::Percentiles;
 use crate::output::{self, or_dash};
@@ -91,24 +92,29 @@ fn scope(what: &str, scope: &Scope) -> [String; 12] {
 }
 
 fn at_provider(report: &Report) -> io::Result<()> {
-    let rows = report.at_provider.iter().flat_map(|at| {
-        at.windows.iter().map(move |w| {
-            [
-                format!("{} {}", at.kind, at.account),
-                at.requests.to_string(),
-                at.accepted.to_string(),
-                at.duplicates.to_string(),
-                at.too_many.to_string(),
-                or_dash(w.limit.clone()),
-                format!("{} in {} s", w.most, w.seconds),
-                or_dash(w.used_percent.map(|used| format!("{used}%"))),
-            ]
-        })
-    });
+    let rows = at_provider_rows(report, or_dash);
     output::table(
         ["at the mock", "requests", "sent", "twice", "429", "limit", "fullest window", "used"],
         rows,
     )
+}
+
+/// What the mock counted, a row a window of each account; `shown` writes what may be missing.
+pub(super) fn at_provider_rows(report: &Report, shown: fn(Option<String>) -> String) -> Vec<[String; 8]> {
+    let windows = report.at_provider.iter().flat_map(|at| at.windows.iter().map(move |w| (at, w)));
+    let row = |(at, w): (&AtProvider, &Window)| {
+        [
+            format!("{} {}", at.kind, at.account),
+            at.requests.to_string(),
+            at.accepted.to_string(),
+            at.duplicates.to_string(),
+            at.too_many.to_string(),
+            shown(w.limit.clone()),
+            format!("{} in {} s", w.most, w.seconds),
+            shown(w.used_percent.map(|used| format!("{used}%"))),
+        ]
+    };
+    windows.map(row).collect()
 }
 
 /// Milliseconds with as many decimals as are worth reading.

@@ -13,7 +13,7 @@ use self::markup::Markup;
 use super::parts::Part;
 use super::report::{Report, Scope};
 use super::spread::round;
-use super::table::millis;
+use super::table::{at_provider_rows, millis};
 
 const STYLE: &str = include_str!("style.css");
 
@@ -227,24 +227,7 @@ fn at_provider(m: &mut Markup, report: &Report) {
         return;
     }
     m.leaf("h2", &[], "As the mock providers counted");
-    let rows: Vec<_> = report
-        .at_provider
-        .iter()
-        .flat_map(|at| {
-            at.windows.iter().map(move |w| {
-                [
-                    format!("{} {}", at.kind, at.account),
-                    at.requests.to_string(),
-                    at.accepted.to_string(),
-                    at.duplicates.to_string(),
-                    at.too_many.to_string(),
-                    dash(w.limit.clone()),
-                    format!("{} in {} s", w.most, w.seconds),
-                    dash(w.used_percent.map(|used| format!("{used}%"))),
-                ]
-            })
-        })
-        .collect();
+    let rows = at_provider_rows(report, dash);
     m.table(
         ["account", "requests", "sent", "sent twice", "429", "limit", "fullest window", "limit used"],
         &rows,
