@@ -70,6 +70,7 @@ async fn run(bodies: &[Bytes], ceiling: &str) -> Duration {
     for (i, body) in bodies.iter().enumerate() {
         let _ = inbox.send(Inbound::Delivery(Delivery {
             tag: Tag { session: 1, number: i as u64 + 1 },
+            section: otpd_queue::Section::Main,
             body: body.clone(),
             carried: Carried::default(),
             message_id: None,

@@ -292,6 +292,7 @@ fn move_to_beta(lane: &LaneQueue, delivery: &Delivery) {
     let alpha = ProviderName::parse("alpha").unwrap();
     let to_beta = Move {
         to: ProviderName::parse("beta").unwrap(),
+        section: otpd_queue::Section::Main,
         job: id_of(delivery),
         body: delivery.body.clone(),
         carried: delivery.carried.clone(),

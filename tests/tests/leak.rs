@@ -248,6 +248,7 @@ fn what_a_panic_could_print_shows_nothing() {
     let trace = TraceContext::default();
     let delivery = Delivery {
         tag,
+        section: otpd_queue::Section::Main,
         body: body.clone(),
         carried: carried.clone(),
         message_id: Some(job.id.clone()),
@@ -259,6 +260,7 @@ fn what_a_panic_could_print_shows_nothing() {
     let to = provider("p");
     let moved = Move {
         to: to.clone(),
+        section: otpd_queue::Section::Main,
         job: job.id.clone(),
         body: body.clone(),
         carried,
@@ -276,6 +278,8 @@ fn what_a_panic_could_print_shows_nothing() {
         attempts: 1,
         detail: None,
         died_at: UnixMs(0),
+        taken_at: UnixMs(1_800_000_000_000),
+        life: otpd_core::Life::default(),
         trace,
     };
     let malformed =

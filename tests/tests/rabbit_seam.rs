@@ -131,9 +131,10 @@ async fn a_move_to_a_lane_that_was_never_declared_steps_aside_until_it_is() {
     let jobs = lane.deliveries(20).await;
     let moved = Move {
         to: provider("msgai"),
+        section: otpd_queue::Section::Main,
         job: job("job-0"),
         body: jobs[0].body.clone(),
-        carried: Carried { attempts: 2, hops: 1, route: Some(route("login")) },
+        carried: Carried { attempts: 2, hops: 1, route: Some(route("login")), ..Carried::default() },
         taken_at: UnixMs(1_800_000_000_123),
         trace: TraceContext::default(),
     };
@@ -196,7 +197,7 @@ async fn whatever_a_producer_publishes_is_handed_out() {
     let bodies: Vec<Bytes> = got.iter().map(|d| d.body.clone()).collect();
     assert_eq!(bodies, [Bytes::new(), Bytes::from_static(b"\xff"), Bytes::from(huge)]);
     for delivery in &got {
-        let carried = Carried { attempts: 0, hops: 0, route: Some(route("verihubs")) };
+        let carried = Carried { attempts: 0, hops: 0, route: Some(route("verihubs")), ..Carried::default() };
         assert_eq!((&delivery.carried, &delivery.message_id), (&carried, &None));
     }
 }

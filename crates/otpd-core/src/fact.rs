@@ -2,6 +2,7 @@
 //! owner of a lane. The JSON form is in [`crate::fact_json`].
 
 use crate::clock::UnixMs;
+use crate::life::Life;
 use crate::metadata::Metadata;
 use crate::names::{JobId, ProviderName, RouteName};
 use crate::outcome::{Class, MessageId};
@@ -110,6 +111,8 @@ pub struct Fact {
     pub kind: FactKind,
     /// To which job.
     pub job: JobId,
+    /// In which life of it.
+    pub life: Life,
     /// In the lane of which provider.
     pub provider: ProviderName,
     /// When.
@@ -147,6 +150,7 @@ impl Fact {
         Self {
             kind,
             job,
+            life: Life::default(),
             provider,
             at,
             attempt: 0,
@@ -162,6 +166,13 @@ impl Fact {
             sent_at: None,
             timings: None,
         }
+    }
+
+    /// The same fact about this life of the job.
+    #[must_use]
+    pub fn in_life(mut self, life: Life) -> Self {
+        self.life = life;
+        self
     }
 
     /// The same fact about this recipient, masked.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixMs;
 use crate::fact::{Fact, FactKind, Timings};
+use crate::life::Life;
 use crate::metadata::Metadata;
 use crate::names::{JobId, ProviderName, RouteName};
 use crate::outcome::{Class, MessageId};
@@ -35,6 +36,8 @@ struct Data<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     route: Option<Cow<'a, str>>,
     attempt: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    life: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -77,6 +80,7 @@ pub fn encode(fact: &Fact, source: &str) -> Vec<u8> {
             provider: fact.provider.as_str().into(),
             route: fact.route.as_ref().map(|r| r.as_str().into()),
             attempt: fact.attempt,
+            life: (!fact.life.is_first()).then(|| fact.life.number()),
             class: fact.class.map(|c| c.as_str().into()),
             reason: fact.reason.map(|r| r.as_str().into()),
             http_status: fact.http_status,
@@ -112,6 +116,7 @@ pub fn decode(body: &[u8]) -> Option<Fact> {
     Some(Fact {
         kind: FactKind::parse(&event.event_type)?,
         job: JobId::parse(&event.subject).ok()?,
+        life: data.life.map(Life::from_number).unwrap_or_default(),
         provider: ProviderName::parse(&data.provider).ok()?,
         at: UnixMs::parse_rfc3339(&event.time)?,
         attempt: data.attempt,
@@ -140,6 +145,7 @@ mod tests {
         let provider = ProviderName::parse("verihubs").unwrap();
         Fact {
             attempt: 2,
+            life: Life::from_number(1_799_999_999_999),
             route: RouteName::parse("login").ok(),
             class: Some(Class::Accepted),
             reason: Some(Reason::MissingId),
@@ -164,7 +170,7 @@ mod tests {
                 r#"{"specversion":"1.0","id":"job-1/verihubs/2/accepted/1800000000000","source":"otpd/test","#,
                 r#""type":"otp.job.accepted","subject":"job-1","time":"2027-01-15T08:00:00.000Z","#,
                 r#""datacontenttype":"application/json","data":{"provider":"verihubs","route":"login","#,
-                r#""attempt":2,"class":"accepted","reason":"missing_id","http_status":201,"#,
+                r#""attempt":2,"life":1799999999999,"class":"accepted","reason":"missing_id","http_status":201,"#,
                 r#""message_id":"d0f5fb5c","to":"+62*******890","metadata":{"user":"u1"},"#,
                 r#""next_attempt_at":"2027-01-15T08:00:00.500Z","next_provider":"msgai","#,
                 r#""sent_at":"2027-01-15T08:00:00.001Z","queued_ms":1,"permit_ms":2,"http_ms":3}}"#

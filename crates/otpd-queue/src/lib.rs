@@ -18,6 +18,6 @@ pub use error::QueueError;
 pub use plan::{Difference, LanePlan, Plan};
 pub use queue::Queue;
 pub use seam::{
-    Burial, Carried, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, QueueNames, Settlement, Settler,
-    Tag, Then, Ticket, TraceContext,
+    Burial, Carried, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, QueueNames, Section, Settlement,
+    Settler, Tag, Then, Ticket, TraceContext,
 };

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use otpd_core::{Class, Fact, JobId, ProviderName, Reason, RouteName, UnixMs};
+use otpd_core::{Class, Fact, JobId, Life, ProviderName, Reason, RouteName, UnixMs};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::hidden::debug_without_body;
@@ -51,6 +51,24 @@ pub struct Carried {
     pub hops: u32,
     /// The route it was published to (`x-otp-route`, or else the routing key).
     pub route: Option<RouteName>,
+    /// Which life of the job this is (`x-otp-life`).
+    pub life: Life,
+    /// The time before which it is not to be attempted (`x-otp-not-before`).
+    pub not_before: Option<UnixMs>,
+    /// When an operator replayed it (`x-otp-replayed-at`): its wait for an attempt counts from then.
+    pub replayed_at: Option<UnixMs>,
+}
+
+/// One of the queues of a lane. Only its owner consumes the last two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Section {
+    /// `otp.lane.<provider>`: where interactive jobs and moved jobs arrive.
+    #[default]
+    Main,
+    /// `otp.lane.<provider>.bulk`: where routes of class bulk arrive.
+    Bulk,
+    /// `otp.lane.<provider>.later`: jobs that the owner deferred.
+    Later,
 }
 
 /// W3C trace context, as the producer sent it; at most 512 bytes each.
@@ -67,6 +85,8 @@ pub struct TraceContext {
 pub struct Delivery {
     /// Its name in a settlement.
     pub tag: Tag,
+    /// The queue it came from.
+    pub section: Section,
     /// The job.
     pub body: Bytes,
     /// What earlier lanes said.
@@ -133,6 +153,8 @@ pub enum Then {
 pub struct Move {
     /// Whose lane.
     pub to: ProviderName,
+    /// Which of the lane's queues.
+    pub section: Section,
     /// The job's id, for the message id.
     pub job: JobId,
     /// The job as published.
@@ -169,6 +191,10 @@ pub struct Burial {
     pub detail: Option<Box<str>>,
     /// When (`x-otp-died-at`).
     pub died_at: UnixMs,
+    /// When the job was first taken (`x-otp-taken-at`).
+    pub taken_at: UnixMs,
+    /// Which life of the job ended (`x-otp-life`).
+    pub life: Life,
     /// The producer's trace.
     pub trace: TraceContext,
 }

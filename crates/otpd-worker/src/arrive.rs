@@ -147,6 +147,8 @@ impl<E: Endpoint> Lane<E> {
             body: delivery.body,
             route,
             hops: delivery.carried.hops,
+            life: delivery.carried.life,
+            replayed_at: delivery.carried.replayed_at,
             attempts,
             // Tried before by an owner that is gone: what came of it may not be on the stream.
             unsure_since: (attempts > 0 && delivery.redelivered).then_some(taken_at),

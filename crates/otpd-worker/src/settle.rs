@@ -4,7 +4,7 @@
 
 use otpd_core::fact::Timings;
 use otpd_core::{Fact, FactKind, JobId, Malformed, ProviderName, Reason, SendJob, UnixMs};
-use otpd_queue::{Burial, Carried, Delivery, Move, Settlement, Then};
+use otpd_queue::{Burial, Carried, Delivery, Move, Section, Settlement, Then};
 use tracing::Span;
 
 use crate::attempt::Answer;
@@ -95,12 +95,16 @@ impl<E: Endpoint> Lane<E> {
         fact.next_provider = Some(next.clone());
         let moved = Move {
             to: next,
+            section: Section::Main,
             job: held.job.id.clone(),
             body: held.body,
             carried: Carried {
                 attempts: held.attempts,
                 hops: held.hops + 1,
                 route: Some(held.route.name.clone()),
+                life: held.life,
+                replayed_at: held.replayed_at,
+                not_before: None,
             },
             taken_at: held.taken_at,
             trace: held.trace,
@@ -112,12 +116,16 @@ impl<E: Endpoint> Lane<E> {
     pub(crate) fn begin_anew(&mut self, held: Held) {
         let moved = Move {
             to: self.settings.provider.clone(),
+            section: Section::Main,
             job: held.job.id,
             body: held.body,
             carried: Carried {
                 attempts: held.attempts,
                 hops: held.hops,
                 route: Some(held.route.name.clone()),
+                life: held.life,
+                replayed_at: held.replayed_at,
+                not_before: None,
             },
             taken_at: held.taken_at,
             trace: held.trace,
@@ -142,6 +150,8 @@ impl<E: Endpoint> Lane<E> {
             attempts: held.attempts,
             detail: detail(reason, answered),
             died_at: now,
+            taken_at: held.taken_at,
+            life: held.life,
             trace: held.trace,
         };
         self.hand_in(fact, Then::Bury(held.tag, Box::new(burial)), &held.span);
@@ -169,8 +179,9 @@ impl<E: Endpoint> Lane<E> {
 
     /// The same id came twice: this copy is dropped.
     pub(crate) fn drop_duplicate(&mut self, job: &SendJob, delivery: &Delivery, now: UnixMs) {
-        let mut fact =
-            Fact::new(FactKind::Duplicate, job.id.clone(), self.settings.provider.clone(), now).about(job.to);
+        let mut fact = Fact::new(FactKind::Duplicate, job.id.clone(), self.settings.provider.clone(), now)
+            .about(job.to)
+            .in_life(delivery.carried.life);
         fact.route.clone_from(&delivery.carried.route);
         fact.metadata.clone_from(&job.metadata);
         let span = trace::process(&self.names, &self.settings.provider, delivery, &job.id);
@@ -182,7 +193,8 @@ impl<E: Endpoint> Lane<E> {
         let job = malformed.id.or_else(|| delivery.message_id.clone()).unwrap_or_else(nameless);
         tracing::warn!(provider = %self.settings.provider, %job, detail = malformed.detail, "malformed job");
         let span = trace::process(&self.names, &self.settings.provider, delivery, &job);
-        let mut fact = Fact::new(FactKind::Dead, job.clone(), self.settings.provider.clone(), now);
+        let mut fact = Fact::new(FactKind::Dead, job.clone(), self.settings.provider.clone(), now)
+            .in_life(delivery.carried.life);
         fact.reason = Some(Reason::MalformedJob);
         fact.route.clone_from(&delivery.carried.route);
         let burial = Burial {
@@ -196,14 +208,17 @@ impl<E: Endpoint> Lane<E> {
             attempts: delivery.carried.attempts,
             detail: Some(malformed.detail.into()),
             died_at: now,
+            taken_at: delivery.taken_at.unwrap_or(now),
+            life: delivery.carried.life,
             trace: delivery.trace.clone(),
         };
         self.hand_in(fact, Then::Bury(delivery.tag, Box::new(burial)), &span);
     }
 
     pub(crate) fn fact(&self, kind: FactKind, held: &Held, answer: Option<&Answer>, now: UnixMs) -> Fact {
-        let mut fact =
-            Fact::new(kind, held.job.id.clone(), self.settings.provider.clone(), now).about(held.job.to);
+        let mut fact = Fact::new(kind, held.job.id.clone(), self.settings.provider.clone(), now)
+            .about(held.job.to)
+            .in_life(held.life);
         fact.attempt = held.attempts;
         fact.route = Some(held.route.name.clone());
         fact.metadata.clone_from(&held.job.metadata);

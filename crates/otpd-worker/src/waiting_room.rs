@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use otpd_core::{JobId, Mono, Route, SendJob, SupersedeKey, TrafficClass, UnixMs};
+use otpd_core::{JobId, Life, Mono, Route, SendJob, SupersedeKey, TrafficClass, UnixMs};
 use otpd_queue::{Tag, TraceContext};
 
 /// A job in a lane, with all that settling it needs.
@@ -24,6 +24,10 @@ pub struct Held {
     pub route: Arc<Route>,
     /// How often it moved.
     pub hops: u32,
+    /// Which life of the job this is.
+    pub life: Life,
+    /// When an operator replayed it.
+    pub replayed_at: Option<UnixMs>,
     /// Attempts made so far, over all providers.
     pub attempts: u32,
     /// Since when an attempt may have been sent without anybody knowing.
@@ -236,6 +240,8 @@ mod tests {
             body: Bytes::new(),
             route: Arc::new(Route { class, ..Route::of_provider(&provider) }),
             hops: 0,
+            life: Life::default(),
+            replayed_at: None,
             attempts: 0,
             unsure_since: None,
             expires_at: UnixMs(expires),

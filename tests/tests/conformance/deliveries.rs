@@ -24,7 +24,8 @@ pub(crate) async fn jobs_arrive_in_order_as_they_were_published(ground: &Ground)
     assert_eq!(ids(&got), published);
     for delivery in &got {
         assert_eq!(delivery.body, format!("body of {}", id_of(delivery)));
-        let carried = Carried { attempts: 0, hops: 0, route: Some(route_name("login")) };
+        let carried =
+            Carried { attempts: 0, hops: 0, route: Some(route_name("login")), ..Carried::default() };
         assert_eq!((&delivery.carried, delivery.redelivered), (&carried, false));
         assert_eq!(delivery.trace, TraceContext::default());
         // A broker may know the second only.

@@ -72,10 +72,11 @@ pub(crate) async fn moved_goes_to_the_next_lane_with_all_it_carries(ground: &Gro
     let mut alpha = Worker::open(&queue, "alpha", 10);
     let mut beta = Worker::open(&queue, "beta", 10);
     let held = alpha.delivery().await;
-    let carried = Carried { attempts: 2, hops: 1, route: Some(route_name("login")) };
+    let carried = Carried { attempts: 2, hops: 1, route: Some(route_name("login")), ..Carried::default() };
     let taken_at = UnixMs(now().0 - 12_345);
     let to_beta = Move {
         to: provider_name("beta"),
+        section: otpd_queue::Section::Main,
         job: id_of(&held),
         body: held.body.clone(),
         carried: carried.clone(),
@@ -115,6 +116,8 @@ pub(crate) async fn buried_lies_among_the_dead_with_every_field(ground: &Ground)
         attempts: 3,
         detail: Some("Rezipient gesperrt: ***".into()),
         died_at: UnixMs(now().0 - 777),
+        taken_at: UnixMs(1_800_000_000_000),
+        life: otpd_core::Life::default(),
         trace: TraceContext::default(),
     };
     let died_at = full.died_at;
@@ -129,6 +132,8 @@ pub(crate) async fn buried_lies_among_the_dead_with_every_field(ground: &Ground)
         attempts: 0,
         detail: None,
         died_at: now(),
+        taken_at: UnixMs(1_800_000_000_000),
+        life: otpd_core::Life::default(),
         trace: TraceContext::default(),
     };
     for (delivery, burial) in out.iter().zip([full, bare]) {

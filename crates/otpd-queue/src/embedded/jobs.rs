@@ -13,7 +13,7 @@ use super::facts;
 use super::file::{from_ms, to_ms};
 use crate::hidden::debug_without_body;
 use crate::plan::DELIVERY_LIMIT;
-use crate::seam::{Carried, Delivery, Tag, TraceContext};
+use crate::seam::{Carried, Delivery, Section, Tag, TraceContext};
 
 /// The only session of an embedded lane: a file does not go away and come back.
 pub(super) const SESSION: u32 = 1;
@@ -181,7 +181,9 @@ fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
             attempts: number(row, 3)?,
             hops: number(row, 4)?,
             route: text(2)?.and_then(|r| RouteName::parse(&r).ok()),
+            ..Carried::default()
         },
+        section: Section::Main,
         message_id: text(1)?.and_then(|j| JobId::parse(&j).ok()),
         taken_at: Some(from_ms(row.get(6)?)),
         redelivered: row.get::<_, i64>(5)? > 0,

@@ -279,7 +279,7 @@ async fn odd_rows_do_no_harm() {
     assert!(history(&mut alpha).await.is_empty());
     let got = delivery(&mut alpha).await;
     assert_eq!((got.message_id, got.taken_at, got.body.len()), (None, Some(UnixMs(0)), 0));
-    assert_eq!(got.carried, Carried { attempts: 0, hops: u32::MAX, route: None });
+    assert_eq!(got.carried, Carried { attempts: 0, hops: u32::MAX, route: None, ..Carried::default() });
 
     let letters = queue.dead_letters(&DeadFilter::default(), now(), 10).await.unwrap();
     let [letter] = &letters[..] else { panic!("{letters:?}") };
@@ -304,6 +304,7 @@ async fn a_closed_lane_still_publishes_but_its_job_comes_again() {
     first.stop.close().await;
     let to_beta = Move {
         to: name("beta"),
+        section: crate::seam::Section::Main,
         job: job("a"),
         body: taken.body.clone(),
         carried: Carried::default(),
@@ -334,6 +335,7 @@ async fn a_lane_settles_a_delivery_once() {
     for tag in [tag, never] {
         let to = Move {
             to: name("beta"),
+            section: crate::seam::Section::Main,
             job: job("a"),
             body: Bytes::new(),
             carried: Carried::default(),

@@ -10,6 +10,12 @@ pub(super) const HOP: &str = "x-otp-hop";
 pub(super) const ROUTE: &str = "x-otp-route";
 /// When a job was first taken, in milliseconds since 1970 (the `timestamp` property has only seconds).
 pub(super) const TAKEN_AT: &str = "x-otp-taken-at";
+/// Which life of the job a message belongs to: 0 or absent is the first.
+pub(super) const LIFE: &str = "x-otp-life";
+/// The time before which a job is not to be attempted, in milliseconds since 1970.
+pub(super) const NOT_BEFORE: &str = "x-otp-not-before";
+/// When an operator replayed a job, in milliseconds since 1970.
+pub(super) const REPLAYED_AT: &str = "x-otp-replayed-at";
 /// W3C trace context.
 pub(super) const TRACE_PARENT: &str = "traceparent";
 /// W3C trace state.

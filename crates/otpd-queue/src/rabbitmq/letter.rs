@@ -122,6 +122,8 @@ mod tests {
             attempts: 2,
             detail: Some("paused".into()),
             died_at: UnixMs(1_800_000_000_123),
+            taken_at: UnixMs(1_800_000_000_000),
+            life: otpd_core::Life::default(),
             trace: TraceContext::default(),
         };
         let letter = read(&plan(), &lying(wire::buried(&plan(), &burial).properties, b"{}"));

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use lapin::BasicProperties;
 use lapin::types::{FieldTable, ShortString};
-use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs, fact_json};
+use otpd_core::{Fact, JobId, Life, ProviderName, RouteName, UnixMs, fact_json};
 
 use super::headers::{self, Headers};
 use crate::error::QueueError;
 use crate::hidden::debug_without_body;
 use crate::plan::Plan;
-use crate::seam::{Burial, Carried, Delivery, Move, Tag, TraceContext};
+use crate::seam::{Burial, Carried, Delivery, Move, Section, Tag, TraceContext};
 
 /// The most bytes of a trace header that are taken.
 const MAX_TRACE: usize = 512;
@@ -130,13 +130,21 @@ pub(super) fn job(
     send(plan.jobs_exchange(), route.as_str(), id, body, taken_at, headers)
 }
 
+/// The first life is the one that no header names.
+fn life(life: Life) -> Option<u64> {
+    (!life.is_first()).then(|| life.number())
+}
+
 /// A job for the next lane.
 pub(super) fn moved(plan: &Plan, m: &Move) -> Parcel {
     let headers = traced(Headers::default(), &m.trace)
         .number(headers::ATTEMPT, Some(m.carried.attempts.into()))
         .number(headers::HOP, Some(m.carried.hops.into()))
         .text(headers::ROUTE, m.carried.route.as_ref().map(RouteName::as_str))
-        .number(headers::TAKEN_AT, Some(m.taken_at.0));
+        .number(headers::TAKEN_AT, Some(m.taken_at.0))
+        .number(headers::LIFE, life(m.carried.life))
+        .number(headers::NOT_BEFORE, m.carried.not_before.map(|at| at.0))
+        .number(headers::REPLAYED_AT, m.carried.replayed_at.map(|at| at.0));
     send(plan.lanes_exchange(), m.to.as_str(), &m.job, m.body.clone(), m.taken_at, headers)
 }
 
@@ -151,7 +159,9 @@ pub(super) fn buried(plan: &Plan, b: &Burial) -> Parcel {
         .number(headers::HTTP_STATUS, b.http_status.map(u64::from))
         .number(headers::ATTEMPTS, Some(b.attempts.into()))
         .text(headers::DETAIL, b.detail.as_deref())
-        .text(headers::DIED_AT, Some(&died_at));
+        .text(headers::DIED_AT, Some(&died_at))
+        .number(headers::TAKEN_AT, Some(b.taken_at.0))
+        .number(headers::LIFE, life(b.life));
     send(plan.dead(), DEAD_KEY, &b.job, b.body.clone(), b.died_at, headers)
 }
 
@@ -199,7 +209,11 @@ pub(super) fn delivery(session: u32, got: lapin::message::Delivery) -> Delivery 
             attempts: small(headers::ATTEMPT),
             hops: small(headers::HOP),
             route: route.or_else(|| RouteName::parse(got.routing_key.as_str()).ok()),
+            life: headers::number(table, headers::LIFE).map(Life::from_number).unwrap_or_default(),
+            not_before: headers::number(table, headers::NOT_BEFORE).map(UnixMs),
+            replayed_at: headers::number(table, headers::REPLAYED_AT).map(UnixMs),
         },
+        section: Section::Main,
         message_id: message_id(&got.properties),
         taken_at: taken_at(&got.properties),
         redelivered: got.redelivered,
@@ -234,13 +248,22 @@ mod tests {
     #[test]
     fn a_move_carries_everything_to_the_next_lane() {
         let trace = TraceContext { parent: Some("00-a-b-01".into()), state: Some("k=v".into()) };
+        let carried = Carried {
+            attempts: 3,
+            hops: 1,
+            route: RouteName::parse("login").ok(),
+            life: Life::from_number(1_800_000_000_000),
+            not_before: Some(UnixMs(1_800_000_000_500)),
+            replayed_at: Some(UnixMs(1_800_000_000_001)),
+        };
         let moved = moved(
             &plan(),
             &Move {
                 to: ProviderName::parse("msgai").unwrap(),
                 job: JobId::parse("job-1").unwrap(),
                 body: Bytes::from_static(b"{}"),
-                carried: Carried { attempts: 3, hops: 1, route: RouteName::parse("login").ok() },
+                section: Section::Main,
+                carried: carried.clone(),
                 taken_at: UnixMs(1_800_000_000_123),
                 trace: trace.clone(),
             },
@@ -251,7 +274,7 @@ mod tests {
         );
         let back = delivery(4, handed_out(&moved));
         assert_eq!(back.tag, Tag { session: 4, number: 7 });
-        assert_eq!(back.carried, Carried { attempts: 3, hops: 1, route: RouteName::parse("login").ok() });
+        assert_eq!(back.carried, carried);
         assert_eq!(back.taken_at, Some(UnixMs(1_800_000_000_123)));
         assert_eq!(back.message_id, JobId::parse("job-1").ok());
         assert_eq!((back.trace, back.redelivered), (trace, true));
@@ -264,7 +287,7 @@ mod tests {
         got.properties =
             BasicProperties::default().with_timestamp(1_800_000_000).with_message_id("not an id".into());
         let back = delivery(1, got);
-        assert_eq!(back.carried, Carried { attempts: 0, hops: 0, route: RouteName::parse("login").ok() });
+        assert_eq!(back.carried, Carried { route: RouteName::parse("login").ok(), ..Carried::default() });
         assert_eq!((back.taken_at, back.message_id), (Some(UnixMs(1_800_000_000_000)), None));
     }
 

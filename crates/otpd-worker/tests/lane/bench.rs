@@ -231,6 +231,7 @@ impl Bench {
         let tag = Tag { session: self.session, number: self.next };
         self.hear(Inbound::Delivery(Delivery {
             tag,
+            section: otpd_queue::Section::Main,
             body: Bytes::copy_from_slice(body.as_bytes()),
             carried,
             message_id: None,

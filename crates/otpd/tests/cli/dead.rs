@@ -41,6 +41,8 @@ async fn buried() -> Place {
             attempts: 1,
             detail: Some("refused".into()),
             died_at: now(),
+            taken_at: UnixMs(1_800_000_000_000),
+            life: otpd_core::Life::default(),
             trace: TraceContext::default(),
         };
         lane.settler.settle(Settlement { fact: None, then: Then::Bury(tag, Box::new(burial)) });
