@@ -15,7 +15,7 @@ use otpd_core::{
 };
 use otpd_queue::seam::{Order, Proof};
 use otpd_queue::{
-    Carried, Delivery, Inbound, LaneQueue, LaneStop, QueueNames, Settlement, Settler, Tag, Then, TraceContext,
+    Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, QueueNames, Settler, Tag, Then, TraceContext,
 };
 use otpd_worker::{Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Shared};
 use tokio::sync::{mpsc, watch};
@@ -46,6 +46,7 @@ async fn run(bodies: &[Bytes], ceiling: &str) -> Duration {
         settler: Settler::new(orders_tx, Proof::default()),
         stop: LaneStop::new(stops),
         names: QueueNames { system: "rabbitmq", prefix: "otp.".into() },
+        checkpoint: Checkpoint::default(),
     };
     let settings = LaneSettings {
         provider: provider.clone(),
@@ -59,6 +60,7 @@ async fn run(bodies: &[Bytes], ceiling: &str) -> Duration {
         retry: RetryPolicy::default(),
         keep_code: true,
         recipients: Arc::default(),
+        memory: Arc::default(),
         board: Arc::default(),
     };
     let (state, _seen) = watch::channel(LaneState::Opening);
@@ -82,8 +84,11 @@ async fn run(bodies: &[Bytes], ceiling: &str) -> Duration {
     }
     let mut settled = 0;
     while settled < bodies.len() {
-        // A request under a ceiling is announced first; dropping the order confirms it.
-        if let Some(Order::Settle(Settlement { then: Then::Acknowledge(_), .. }, _)) = orders.recv().await {
+        let Some(Order::Settle(settlement, mut ticket)) = orders.recv().await else { continue };
+        // A request under a ceiling is announced first.
+        if let Some(announced) = ticket.take_awaited() {
+            let _ = announced.send(());
+        } else if matches!(settlement.then, Then::Acknowledge(_)) {
             settled += 1;
         }
     }

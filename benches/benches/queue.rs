@@ -71,6 +71,7 @@ async fn through(queue: &Queue, round: usize, jobs: usize, in_flight: usize) -> 
         retry: RetryPolicy::default(),
         keep_code: true,
         recipients: Arc::default(),
+        memory: Arc::default(),
         board: Arc::default(),
     };
     let lanes = vec![(settings, Arc::new(Told(asked)))];

@@ -6,6 +6,7 @@
 pub mod binary;
 pub mod broker;
 pub mod eventually;
+pub mod heard;
 pub mod logs;
 pub mod otlp;
 pub mod proxy;
@@ -16,6 +17,7 @@ pub mod tools;
 pub use binary::otpd_bin;
 pub use broker::Broker;
 pub use eventually::eventually;
+pub use heard::Heard;
 pub use otlp::Collector;
 pub use proxy::Proxy;
 pub use scene::Scene;

@@ -143,8 +143,8 @@ pub struct LaneInHand {
     pub settler: Settler,
     /// The lane's end.
     pub stop: LaneStop,
-    /// Everything that came out of the stream, in the order of the histories.
-    pub history: Vec<Fact>,
+    /// Everything that this process was told of the stream.
+    pub heard: crate::Heard,
     /// The session that is open.
     pub session: Option<u32>,
 }
@@ -157,11 +157,13 @@ impl LaneInHand {
     #[must_use]
     pub fn open(queue: &Rabbit, name: &str, prefetch: u16) -> Self {
         let spec = LaneSpec { provider: provider(name), prefetch };
+        let heard = crate::Heard::default();
+        queue.listen(heard.listener());
         let LaneQueue { inbox, settler, stop, .. } = queue.open_lane(spec).expect("opens");
-        Self { name: name.into(), inbox, settler, stop, history: Vec::new(), session: None }
+        Self { name: name.into(), inbox, settler, stop, heard, session: None }
     }
 
-    /// The next thing the lane hears, with what it means for session and history done.
+    /// The next thing the lane hears, with what it means for the session done.
     ///
     /// # Panics
     /// Where nothing comes for a minute, or the seam's promises are broken.
@@ -176,7 +178,6 @@ impl LaneInHand {
             Inbound::Lost { session } => {
                 assert_eq!(self.session.take(), Some(*session), "lost what was not open");
             }
-            Inbound::History(facts) => self.history.extend(facts.iter().cloned()),
             Inbound::Delivery(delivery) => {
                 assert_eq!(Some(delivery.tag.session), self.session, "a delivery of another session");
             }

@@ -114,12 +114,12 @@ async fn everything_is_somewhere_once(queue: &Queue, told: &Told, end: &str) {
 /// Takes every job of a lane up to `end`, settles them all, and gives the facts known before with
 /// the jobs and whether they were handed out before.
 async fn take_all(queue: &Queue, provider: &str, end: &str) -> (Vec<Fact>, BTreeMap<String, bool>) {
+    let heard = otpd_tests::Heard::default();
+    queue.listen(heard.listener());
     let mut lane = queue.open_lane(spec(provider)).unwrap();
-    let mut facts = Vec::new();
     let mut jobs = BTreeMap::new();
     loop {
         match timeout(PATIENCE, lane.inbox.recv()).await.expect("the lane goes on").unwrap() {
-            Inbound::History(history) => facts.extend(history),
             Inbound::Delivery(delivery) => {
                 let job = id_of(&delivery).to_string();
                 accept(&lane, provider, &delivery);
@@ -134,7 +134,7 @@ async fn take_all(queue: &Queue, provider: &str, end: &str) -> (Vec<Fact>, BTree
     }
     lane.settler.flush().await;
     lane.stop.close().await;
-    (facts, jobs)
+    (heard.facts(), jobs)
 }
 
 /// The child: four producers and a worker, each saying what is safe once it is.
@@ -196,7 +196,6 @@ async fn a_job_sent_by_another_process_reaches_an_open_lane() {
                 got.push(id_of(&delivery).to_string());
                 accept(&lane, "alpha", &delivery);
             }
-            Inbound::History(_) => {}
             other @ (Inbound::Opened { .. } | Inbound::Lost { .. } | Inbound::Stopped) => panic!("{other:?}"),
         }
     }

@@ -41,7 +41,7 @@ impl Owner {
     /// Takes one thing in, and settles it if it is a job.
     async fn step(&mut self) {
         let heard = self.lane.hear().await;
-        let known = &self.lane.history;
+        let known = self.lane.heard.facts();
         self.accepted
             .extend(known.iter().filter(|f| f.kind == FactKind::Accepted).map(|f| f.job.to_string()));
         if let Inbound::Delivery(delivery) = heard {

@@ -8,6 +8,7 @@ pub mod dead;
 pub mod embedded;
 pub mod error;
 mod hidden;
+pub mod listen;
 pub mod plan;
 pub mod queue;
 pub mod rabbitmq;
@@ -15,9 +16,10 @@ pub mod seam;
 
 pub use dead::{DeadFilter, DeadLetter};
 pub use error::QueueError;
+pub use listen::{Deaf, Listener, News, When};
 pub use plan::{Difference, LanePlan, Plan};
 pub use queue::Queue;
 pub use seam::{
-    Burial, Carried, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, QueueNames, Section, Settlement,
-    Settler, Tag, Then, Ticket, TraceContext,
+    Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, QueueNames, Section,
+    Settlement, Settler, Tag, Then, Ticket, TraceContext,
 };

@@ -57,6 +57,12 @@ impl Plan {
         format!("{}events", self.prefix)
     }
 
+    /// True if at most one worker at a time may own the lane of `provider`.
+    #[must_use]
+    pub fn has_single_owner(&self, provider: &ProviderName) -> bool {
+        self.lanes.iter().all(|lane| lane.provider != *provider || lane.single_owner)
+    }
+
     /// `otp.lane.<provider>`.
     #[must_use]
     pub fn lane_queue(&self, provider: &ProviderName) -> String {

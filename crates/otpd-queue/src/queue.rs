@@ -1,5 +1,6 @@
 //! The choice between the two backends, and what both can do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use tokio::sync::mpsc;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::embedded::Embedded;
 use crate::error::QueueError;
+use crate::listen::Listener;
 use crate::plan::Difference;
 use crate::rabbitmq::Rabbit;
 use crate::seam::{LaneQueue, LaneSpec, QueueNames, TraceContext};
@@ -36,6 +38,20 @@ impl Queue {
     #[must_use]
     pub fn names(&self) -> QueueNames {
         either!(self, q => q.names())
+    }
+
+    /// Tells `listener` the facts of the fleet; see [`crate::listen`]. Call it before lanes are opened.
+    pub fn listen(&self, listener: Arc<dyn Listener>) {
+        either!(self, q => q.listen(listener));
+    }
+
+    /// True once the facts of the last minutes have been read: from then on a lane is taken over at once.
+    #[must_use]
+    pub fn has_caught_up(&self) -> bool {
+        match self {
+            Self::Rabbit(rabbit) => rabbit.has_caught_up(),
+            Self::Embedded(_) => true,
+        }
     }
 
     /// Opens the lane of a provider. Sessions come and go in its inbox; this returns at once.

@@ -5,9 +5,9 @@
 //! 1. Deliveries of a session stay the lane's, unacknowledged, until they are settled or the session
 //!    is lost. [`Inbound::Opened`] begins a session and voids every delivery of the one before; what
 //!    was not settled comes again with `redelivered` set.
-//! 2. Before the first delivery of a session, and before every redelivered delivery, the lane has
-//!    got an [`Inbound::History`] read after that delivery was handed out: no fact that an earlier
-//!    owner had confirmed is missing from it.
+//! 2. Before the first delivery of a session, and before every redelivered delivery, the process's
+//!    [`Listener`](crate::listen::Listener) has been told every fact that was confirmed before that delivery
+//!    was handed out, as far back as the delivery needs: of a redelivered one, all since it was published.
 //! 3. A [`Settlement`] is carried out in this order: its fact and its message (next lane, dead
 //!    letter) are published and confirmed; only then is the delivery acknowledged. If the session is
 //!    lost in between, the publishing still happens, and the delivery comes again: the lane finds
@@ -15,8 +15,8 @@
 //!    lives; publishing waits for the broker as long as it takes.
 //! 4. Facts of one lane are published in the order in which they were handed in.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use otpd_core::{Class, Fact, JobId, Life, ProviderName, Reason, RouteName, UnixMs};
@@ -113,9 +113,6 @@ pub enum Inbound {
         /// Its number.
         session: u32,
     },
-    /// Facts of the last minutes, oldest first, of all lanes; in pieces, each beginning where the one
-    /// before ended. Told again from the beginning where reading them failed on the way.
-    History(Vec<Fact>),
     /// A job.
     Delivery(Delivery),
     /// The broker is away. Nothing can be acknowledged before the next `Opened`.
@@ -218,8 +215,16 @@ pub enum Order {
 #[derive(Debug)]
 pub struct Ticket {
     unconfirmed: Arc<Unconfirmed>,
-    /// Somebody waits for this very settlement: its end is the news.
-    _waited_for: Option<oneshot::Sender<()>>,
+    /// Somebody waits for this very settlement.
+    awaited: Option<oneshot::Sender<()>>,
+}
+
+impl Ticket {
+    /// Takes over who waits for the settlement, to answer when it is certain that this process still owns the
+    /// lane; dropped instead, it says that nobody can tell.
+    pub fn take_awaited(&mut self) -> Option<oneshot::Sender<()>> {
+        self.awaited.take()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -256,17 +261,18 @@ impl Settler {
         self.hand_in(settlement, None);
     }
 
-    /// Hands in a settlement; the receiver ends, with nothing in it, once it is confirmed.
+    /// Announces a request. The receiver is answered once the announcement is on the stream and this process
+    /// was still the owner of the lane when it was written; otherwise it ends without an answer.
     #[must_use]
-    pub fn confirmed(&self, settlement: Settlement) -> oneshot::Receiver<()> {
-        let (waited_for, confirmed) = oneshot::channel();
-        self.hand_in(settlement, Some(waited_for));
-        confirmed
+    pub fn announce(&self, fact: Fact) -> oneshot::Receiver<()> {
+        let (awaited, certain) = oneshot::channel();
+        self.hand_in(Settlement { fact: Some(fact), then: Then::Keep }, Some(awaited));
+        certain
     }
 
-    fn hand_in(&self, settlement: Settlement, waited_for: Option<oneshot::Sender<()>>) {
+    fn hand_in(&self, settlement: Settlement, awaited: Option<oneshot::Sender<()>>) {
         self.unconfirmed.count.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket { unconfirmed: self.unconfirmed.clone(), _waited_for: waited_for };
+        let ticket = Ticket { unconfirmed: self.unconfirmed.clone(), awaited };
         let _ = self.orders.send(Order::Settle(settlement, ticket));
     }
 
@@ -359,6 +365,26 @@ pub struct LaneQueue {
     pub stop: LaneStop,
     /// How it is called where it is spoken of.
     pub names: QueueNames,
+    /// What the next owner will need to know.
+    pub checkpoint: Checkpoint,
+}
+
+/// What a lane's next owner must know beside the facts of the last minutes, as JSON. The lane writes it, the
+/// backend publishes it with the renewals of its claim.
+#[derive(Clone, Debug, Default)]
+pub struct Checkpoint(Arc<Mutex<Option<Box<str>>>>);
+
+impl Checkpoint {
+    /// Replaces what is published; `None` where the facts of the last minutes are enough.
+    pub fn set(&self, json: Option<Box<str>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = json;
+    }
+
+    /// What is to be published.
+    #[must_use]
+    pub fn get(&self) -> Option<Box<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// How traces call the queue.

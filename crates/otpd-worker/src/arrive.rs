@@ -4,12 +4,11 @@
 use std::sync::Arc;
 
 use otpd_core::admission::{Arrival, arrive};
-use otpd_core::{Ceiling, FactKind, Known, Reason, Route, SendJob, UnixMs};
+use otpd_core::{FactKind, Known, Reason, Route, SendJob, UnixMs};
 use otpd_queue::{Delivery, Inbound, Settlement, Then};
 
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
-use crate::predecessors::Predecessors;
 use crate::trace;
 use crate::waiting_room::Held;
 use crate::worker::LaneState;
@@ -26,7 +25,6 @@ impl<E: Endpoint> Lane<E> {
                 self.session = session;
                 self.lease.hold(session);
                 self.window_is_ours = false;
-                self.predecessors = Predecessors::default();
                 self.room.clear();
                 self.metrics.breaker_open.set(i64::from(self.breaker.open_reason().is_some()));
                 if session > 1 {
@@ -48,37 +46,26 @@ impl<E: Endpoint> Lane<E> {
                     self.state.send_replace(LaneState::Lost);
                 }
             }
-            Inbound::History(facts) => {
-                for fact in &facts {
-                    self.recent.fold(fact);
-                }
-                if !self.window_is_ours && !self.settings.ceiling.is_empty() {
-                    self.predecessors.note(&facts, &self.settings.provider);
-                }
-            }
             Inbound::Delivery(delivery) => {
-                self.count_predecessors();
+                self.take_over();
                 self.take_in(delivery);
             }
             Inbound::Stopped => {}
         }
     }
 
-    /// A session begins with an empty window and bucket: somebody else may have been the owner.
-    fn count_predecessors(&mut self) {
+    /// Before the first delivery of a session: somebody else may have been the owner meanwhile. The window of
+    /// this process goes on; the requests of others are added to it.
+    fn take_over(&mut self) {
         if self.settings.ceiling.is_empty() || self.window_is_ours {
             return;
         }
         self.window_is_ours = true;
-        let before = std::mem::take(&mut self.predecessors);
-        let (now, wall) = (self.clock.mono(), self.clock.wall());
         let horizon = self.settings.ceiling.iter().map(|r| r.per).max().unwrap_or_default() * 2;
-        self.ceiling = Ceiling::new(&self.settings.ceiling, self.settings.burst, now);
-        for sent_at in before.sent(wall, horizon) {
-            self.ceiling.seed(sent_at.map_or(now, |at| self.clock.mono_of(at).min(now)));
-        }
-        if self.session > 1 || before.lately(wall, horizon) {
-            self.ceiling.start_paced(now);
+        let provider = &self.settings.provider;
+        let lately = self.shared.memory.take_over(provider, &mut self.ceiling, horizon, &self.clock);
+        if self.session > 1 || lately {
+            self.ceiling.start_paced(self.clock.mono());
         } // else nobody was here: whatever idling earns is there
     }
 
@@ -123,7 +110,7 @@ impl<E: Endpoint> Lane<E> {
             Some(tag) if tag.session == self.session && tag != delivery.tag => Known::Accepted,
             // A request from before the session is still under way; this is its delivery come again.
             Some(_) => Known::Nothing,
-            None => self.recent.known(&job.id, &self.settings.provider),
+            None => self.shared.memory.known(&job.id, &self.settings.provider),
         }
     }
 

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use otpd_core::admission::Waiting;
-use otpd_queue::{Settlement, Then};
 use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
@@ -78,8 +77,9 @@ impl<E: Endpoint> Lane<E> {
         let span = trace::attempt(&held, permit_wait);
         let attempt = async move {
             if let Some(announced) = announced {
-                let in_time = tokio::time::timeout(ANNOUNCED_WITHIN, announced).await.is_ok();
-                if !in_time || !lease.holds(held.tag.session) {
+                let in_time = tokio::time::timeout(ANNOUNCED_WITHIN, announced).await;
+                let is_certain = in_time.is_ok_and(|answer| answer.is_ok());
+                if !is_certain || !lease.holds(held.tag.session) {
                     stamp.over();
                     return Ended { held, answered: None, stamp, permit_at };
                 }
@@ -103,7 +103,7 @@ impl<E: Endpoint> Lane<E> {
             return None;
         }
         let fact = self.fact(FactKind::Sending, held, None, self.clock.wall());
-        Some(self.settler.confirmed(Settlement { fact: Some(fact), then: Then::Keep }))
+        Some(self.settler.announce(fact))
     }
 
     /// Judges an answer and does what follows.

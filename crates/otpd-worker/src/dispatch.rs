@@ -14,7 +14,7 @@
 //!
 //! Invariants: a request starts only with a permit and a place among `max_in_flight`, which ends that
 //! are not confirmed yet take up too; a delivery is
-//! settled at most once a session; what ended is folded into `recent` before it is handed to the
+//! settled at most once a session; what ended is remembered before it is handed to the
 //! queue, so a delivery that comes back is recognised even while its fact is on its way.
 
 use std::collections::HashMap;
@@ -24,7 +24,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use otpd_core::{Breaker, Ceiling, JobId, Mono, ReadyAt, Recent, Recipients, Route, TrafficClass, UnixMs};
+use otpd_core::{Breaker, Ceiling, JobId, Mono, ReadyAt, Recipients, Route, TrafficClass, UnixMs};
 use otpd_queue::{Inbound, LaneQueue, LaneStop, QueueNames, Settler, Tag};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -36,7 +36,6 @@ use crate::endpoint::Endpoint;
 use crate::gates::Closed;
 use crate::lease::Lease;
 use crate::metrics::LaneMetrics;
-use crate::predecessors::Predecessors;
 use crate::reconfigure::{self, Inbox, routes_of};
 use crate::settings::{LaneSettings, Shared};
 use crate::successors::Successors;
@@ -73,12 +72,9 @@ pub struct Lane<E: Endpoint> {
     pub(crate) own_route: Arc<Route>,
     pub(crate) room: WaitingRoom,
     pub(crate) successors: Successors,
-    pub(crate) recent: Recent,
     pub(crate) ceiling: Ceiling,
-    /// The ceiling's window was taken over in this session.
+    /// The requests of others were counted in this session.
     pub(crate) window_is_ours: bool,
-    /// What is known of earlier owners' requests, until they are counted.
-    pub(crate) predecessors: Predecessors,
     pub(crate) breaker: Breaker,
     /// Until when the provider wants nothing.
     pub(crate) paused_until: Option<Mono>,
@@ -131,10 +127,8 @@ impl<E: Endpoint> Lane<E> {
             orders: None,
             room: WaitingRoom::default(),
             successors: Successors::default(),
-            recent: Recent::default(),
             ceiling,
             window_is_ours: false,
-            predecessors: Predecessors::default(),
             breaker: Breaker::default(),
             paused_until: None,
             resume_untold: false,

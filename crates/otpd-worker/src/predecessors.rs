@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use otpd_core::{Fact, FactKind, JobId, ProviderName, UnixMs};
+use otpd_core::{Fact, FactKind, JobId, UnixMs};
 
 /// The requests of earlier owners.
 #[derive(Debug, Default)]
@@ -25,21 +25,19 @@ enum Request {
 }
 
 impl Predecessors {
-    /// Takes in what `facts` say about requests to `provider`.
-    pub(crate) fn note(&mut self, facts: &[Fact], provider: &ProviderName) {
-        for fact in facts.iter().filter(|f| f.provider == *provider) {
-            let request = (fact.job.clone(), fact.attempt);
-            match (fact.kind, fact.sent_at) {
-                (FactKind::Sending, _) => {
-                    self.requests.entry(request).or_insert(Request::Announced(fact.at));
-                }
-                (_, Some(sent_at)) => {
-                    self.requests.insert(request, Request::Sent(sent_at));
-                }
-                (_, None) => continue,
+    /// Takes in what a fact says about a request.
+    pub(crate) fn note(&mut self, fact: &Fact) {
+        let request = (fact.job.clone(), fact.attempt);
+        match (fact.kind, fact.sent_at) {
+            (FactKind::Sending, _) => {
+                self.requests.entry(request).or_insert(Request::Announced(fact.at));
             }
-            self.last = self.last.max(fact.at);
+            (_, Some(sent_at)) => {
+                self.requests.insert(request, Request::Sent(sent_at));
+            }
+            (_, None) => return,
         }
+        self.last = self.last.max(fact.at);
     }
 
     /// Whether anything was sent within `horizon` before `now`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use otpd_core::{OnAmbiguous, ProviderName, Rate, Recipients, RetryPolicy, RouteTable};
 
 use crate::board::Board;
+use crate::memory::Memory;
 
 /// The most deliveries a lane holds.
 pub const MOST_HELD: u16 = 10_000;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub keep_code: bool,
     /// What each recipient got from any lane of this process.
     pub recipients: Arc<Mutex<Recipients>>,
+    /// What the lanes of this process know of jobs and of each other's requests.
+    pub memory: Arc<Memory>,
     /// How busy the lanes of this process are.
     pub board: Arc<Board>,
 }

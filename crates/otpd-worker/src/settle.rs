@@ -236,7 +236,7 @@ impl<E: Endpoint> Lane<E> {
         if fact.kind.is_final() || fact.kind == FactKind::Duplicate {
             self.metrics.job(fact.kind, fact.reason);
         }
-        self.recent.fold(&fact);
+        self.shared.memory.remember(&fact);
         self.settler.settle(Settlement { fact: Some(fact), then });
     }
 }

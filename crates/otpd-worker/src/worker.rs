@@ -70,6 +70,7 @@ impl<E: Endpoint> Worker<E> {
         metrics: &Metrics,
         grace: Duration,
     ) -> Result<Self, WorkerError> {
+        queue.listen(shared.memory.clone());
         let drain = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let mut states = Vec::with_capacity(lanes.len());

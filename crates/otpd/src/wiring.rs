@@ -63,6 +63,7 @@ pub(crate) fn shared(config: &Config) -> Shared {
         retry: config.retry,
         keep_code: config.dead.keep_code,
         recipients: Arc::new(Mutex::new(Recipients::new(config.recipient_limits.clone()))),
+        memory: Arc::default(),
         board: Arc::new(Board::new(config.providers.iter().map(|p| p.name.clone()))),
     }
 }

@@ -152,16 +152,17 @@ pub(crate) async fn what_was_not_settled_comes_again_after_its_history(ground: &
 
     let queue = ground.queue().await;
     publish(&queue, "login", "job-5", "{}").await;
+    let heard = otpd_tests::Heard::default();
+    queue.listen(heard.listener());
     let mut alpha = Worker::open(&queue, "alpha", 10);
-    let mut history = Vec::new();
     let mut again = Vec::new();
     let mut opened = 0;
     while again.len() < 4 {
         match alpha.next().await {
             Inbound::Opened { session } => opened = session,
-            Inbound::History(facts) => history.extend(facts),
             Inbound::Delivery(delivery) => {
                 assert!(opened > 0, "a delivery before its session");
+                let history = heard.facts();
                 let accepted = history.iter().filter(|f| f.kind == FactKind::Accepted).count();
                 assert!(accepted >= 2 && history.contains(&retrying), "{history:?}");
                 assert_eq!(delivery.tag.session, opened);
@@ -187,7 +188,6 @@ pub(crate) async fn a_stopped_lane_gets_nothing_but_may_settle(ground: &Ground) 
     loop {
         match alpha.next().await {
             Inbound::Stopped => break,
-            Inbound::History(_) => {}
             other @ (Inbound::Opened { .. } | Inbound::Delivery(_) | Inbound::Lost { .. }) => {
                 panic!("{other:?}")
             }

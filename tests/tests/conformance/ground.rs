@@ -120,7 +120,7 @@ impl Worker {
         loop {
             match self.next().await {
                 Inbound::Delivery(delivery) => return delivery,
-                Inbound::Opened { .. } | Inbound::History(_) => {}
+                Inbound::Opened { .. } => {}
                 other @ (Inbound::Lost { .. } | Inbound::Stopped) => panic!("{other:?}"),
             }
         }
@@ -140,7 +140,7 @@ impl Worker {
         while let Ok(inbound) = timeout(SILENCE, self.lane.inbox.recv()).await {
             match inbound {
                 None => return,
-                Some(Inbound::Opened { .. } | Inbound::History(_) | Inbound::Stopped) => {}
+                Some(Inbound::Opened { .. } | Inbound::Stopped) => {}
                 Some(other @ (Inbound::Delivery(_) | Inbound::Lost { .. })) => panic!("{other:?}"),
             }
         }

@@ -53,7 +53,7 @@ pub(super) enum Work {
     /// Put a job on a route.
     Enqueue(Request<Enqueue, ()>),
     /// Carry out a lane's settlement; the ticket is held until that is committed.
-    Settle(LaneKey, Settlement, #[allow(dead_code, reason = "it is its end that counts")] Ticket),
+    Settle(LaneKey, Settlement, Ticket),
     /// Say when everything before is committed.
     Flush(oneshot::Sender<()>),
     /// Replay or purge the dead letters at these places.
@@ -132,7 +132,10 @@ impl Work {
     pub(super) fn committed(self) {
         match self {
             Self::Enqueue(request) => request.committed(),
-            Self::Settle(_, _, _) => {}
+            Self::Settle(_, _, mut ticket) => {
+                // One process works on the file, so what is committed is certain.
+                let _ = ticket.take_awaited().map(|awaited| awaited.send(()));
+            }
             Self::Flush(waiting) => {
                 let _ = waiting.send(());
             }

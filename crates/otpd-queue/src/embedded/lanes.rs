@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::mpsc::Sender;
 
-use otpd_core::{Fact, ProviderName, UnixMs};
+use otpd_core::{ProviderName, UnixMs};
 use rusqlite::Connection;
 use tokio::sync::mpsc;
 
@@ -63,11 +63,10 @@ impl Lanes {
         self.0.is_empty()
     }
 
-    /// A lane begins with what happened before it.
-    pub(super) fn open(&mut self, opening: Opening, row: i64, history: Vec<Fact>, now: UnixMs) {
+    /// A lane begins; the listeners know what happened before.
+    pub(super) fn open(&mut self, opening: Opening, row: i64, now: UnixMs) {
         opening.proof.seen(now);
         let _ = opening.inbox.send(Inbound::Opened { session: SESSION });
-        let _ = opening.inbox.send(Inbound::History(history));
         self.0.insert(opening.key, Lane { opening, row, cursor: 0, out: 0, stopped: false });
     }
 

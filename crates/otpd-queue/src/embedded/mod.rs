@@ -25,9 +25,9 @@ mod writer;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -45,8 +45,9 @@ use self::owner::Ownership;
 use self::writer::Writer;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
+use crate::listen::{Listener, Listeners, News, When};
 use crate::plan::{Difference, Plan};
-use crate::seam::{LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
+use crate::seam::{Checkpoint, LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
 
 /// The most bytes of a body: what RabbitMQ 4 takes in one message.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -77,13 +78,14 @@ pub struct Embedded {
 }
 
 /// What every part knows.
-#[derive(Debug)]
 struct Shared {
     path: PathBuf,
     plan: Plan,
     source: String,
     owner: Ownership,
     next_lane: AtomicU64,
+    listeners: Mutex<Listeners>,
+    has_told: AtomicBool,
     healthy: AtomicBool,
     closed: AtomicBool,
 }
@@ -104,6 +106,8 @@ impl Embedded {
             source: config.source,
             owner: Ownership::default(),
             next_lane: AtomicU64::new(1),
+            listeners: Mutex::default(),
+            has_told: AtomicBool::new(false),
             healthy: AtomicBool::new(true),
             closed: AtomicBool::new(false),
         });
@@ -137,7 +141,7 @@ impl Embedded {
         let (inbox_in, inbox) = mpsc::unbounded_channel();
         let (orders_in, orders) = mpsc::unbounded_channel();
         let (stops_in, stops) = mpsc::unbounded_channel();
-        let proof = Proof::default();
+        let (proof, checkpoint) = (Proof::default(), Checkpoint::default());
         let opening = Opening {
             key,
             provider: spec.provider,
@@ -152,7 +156,13 @@ impl Embedded {
             settler: Settler::new(orders_in, proof),
             stop: LaneStop::new(stops_in),
             names: self.names(),
+            checkpoint,
         })
+    }
+
+    /// See [`Queue::listen`](crate::Queue::listen). Nobody else works on the file, so only what was written before is told.
+    pub fn listen(&self, listener: Arc<dyn Listener>) {
+        self.shared.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
     }
 
     /// Its lanes are called as RabbitMQ's.
@@ -333,6 +343,12 @@ impl Embedded {
     }
 }
 
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     fn error(&self, error: &rusqlite::Error) -> QueueError {
         file::error(&self.path, error)
@@ -348,6 +364,17 @@ impl Shared {
 
     fn unroutable(&self, route: &str) -> QueueError {
         QueueError::Unroutable { exchange: self.plan.jobs_exchange(), key: route.into() }
+    }
+
+    /// Tells the listeners what was written before the first lane was opened; later facts are this process's own.
+    fn tell(&self, facts: Vec<Fact>) {
+        if self.has_told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let news: Vec<News> = facts.into_iter().map(News::Fact).collect();
+        for listener in self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            listener.hear(news.clone(), When::Past);
+        }
     }
 
     fn end(&self) {

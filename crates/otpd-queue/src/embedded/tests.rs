@@ -87,12 +87,14 @@ async fn next(lane: &mut LaneQueue) -> Inbound {
     tokio::time::timeout(Duration::from_secs(20), lane.inbox.recv()).await.unwrap().unwrap()
 }
 
-async fn history(lane: &mut LaneQueue) -> Vec<Fact> {
-    loop {
-        if let Inbound::History(facts) = next(lane).await {
-            return facts;
-        }
-    }
+/// The lane's session has begun.
+async fn opened(lane: &mut LaneQueue) {
+    while !matches!(next(lane).await, Inbound::Opened { .. }) {}
+}
+
+/// What the first lane of another process would be told.
+fn history(folder: &Folder) -> Vec<Fact> {
+    super::facts::history(&file::reader(&folder.file()).unwrap(), now()).unwrap()
 }
 
 async fn delivery(lane: &mut LaneQueue) -> Delivery {
@@ -183,7 +185,8 @@ async fn a_job_returned_too_often_is_buried_like_the_broker_does() {
     assert_eq!(letter.route, RouteName::parse("login").ok());
 
     let mut lane = lane(&queue, "alpha");
-    let told: Vec<_> = history(&mut lane).await.into_iter().map(|f| (f.kind, f.reason)).collect();
+    opened(&mut lane).await;
+    let told: Vec<_> = history(&folder).into_iter().map(|f| (f.kind, f.reason)).collect();
     assert_eq!(told, [(FactKind::Dead, Some(Reason::DeliveryLimit))]);
     assert_eq!(queue.depths().await.unwrap(), [(name("alpha"), 0), (name("beta"), 0)]);
 }
@@ -212,7 +215,8 @@ async fn the_file_follows_its_owners_config_and_keeps_every_job() {
     assert_eq!(told, ["route alerts differs: leads to beta, planned is alpha"]);
 
     let mut alpha = lane(&after, "alpha");
-    assert!(history(&mut alpha).await.is_empty());
+    opened(&mut alpha).await;
+    assert!(history(&folder).is_empty());
     assert_eq!(after.check_topology().await.unwrap(), []);
     put(&after, "alerts", "new", b"{}").await.unwrap();
     assert_eq!(delivery(&mut alpha).await.message_id, Some(job("new")));
@@ -257,7 +261,8 @@ async fn history_is_the_last_ten_minutes() {
     open.stop.close().await;
     folder.sql("UPDATE facts SET at = at - 601000 WHERE seq = (SELECT min(seq) FROM facts)");
     let mut again = lane(&queue, "alpha");
-    let known: Vec<_> = history(&mut again).await.iter().map(|f| f.job.to_string()).collect();
+    opened(&mut again).await;
+    let known: Vec<_> = history(&folder).iter().map(|f| f.job.to_string()).collect();
     assert_eq!(known, ["b", "c"]);
     assert!(again.settler.proof().at() > UnixMs(0));
 }
@@ -276,7 +281,7 @@ async fn odd_rows_do_no_harm() {
                 (unixepoch() * 1000, 'odd', 'x', 'y', 'Z', 99999, -1, -1, x'');",
     );
     let mut alpha = lane(&queue, "alpha");
-    assert!(history(&mut alpha).await.is_empty());
+    assert!(history(&folder).is_empty());
     let got = delivery(&mut alpha).await;
     assert_eq!((got.message_id, got.taken_at, got.body.len()), (None, Some(UnixMs(0)), 0));
     assert_eq!(got.carried, Carried { attempts: 0, hops: u32::MAX, route: None, ..Carried::default() });
@@ -316,7 +321,7 @@ async fn a_closed_lane_still_publishes_but_its_job_comes_again() {
     settler.flush().await;
 
     let mut again = lane(&queue, "alpha");
-    assert_eq!(history(&mut again).await.len(), 1);
+    assert_eq!(history(&folder).len(), 1);
     assert!(delivery(&mut again).await.redelivered);
     let mut beta = lane(&queue, "beta");
     assert_eq!(delivery(&mut beta).await.taken_at, Some(UnixMs(5)));
@@ -379,6 +384,8 @@ fn on_a_small_disk(folder: &Folder, pages: u32) -> Embedded {
         source: config.source,
         owner: Ownership::default(),
         next_lane: AtomicU64::new(1),
+        listeners: Mutex::default(),
+        has_told: AtomicBool::new(false),
         healthy: AtomicBool::new(true),
         closed: AtomicBool::new(false),
     };
@@ -390,7 +397,7 @@ async fn on_a_full_disk_senders_are_told_and_settlements_wait() {
     let folder = Folder::new();
     let queue = on_a_small_disk(&folder, 100);
     let mut alpha = lane(&queue, "alpha");
-    history(&mut alpha).await;
+    opened(&mut alpha).await;
     let mut taken = 0;
     let full = loop {
         match put(&queue, "alerts", &format!("fill-{taken}"), &[0; 4_000]).await {

@@ -185,7 +185,8 @@ impl Writer {
         match change {
             Change::Open(opening) => match self.begin(&opening.provider) {
                 Ok((row, history)) => {
-                    self.lanes.open(opening, row, history, now());
+                    self.shared.tell(history);
+                    self.lanes.open(opening, row, now());
                     self.seen = None;
                     self.recovered();
                 }

@@ -1,11 +1,10 @@
 //! The consuming side of one lane: one task that owns the lane's channel through all its sessions.
 //!
-//! It opens a session, hands out deliveries once the history is known, acknowledges what the
+//! It opens a session, hands out deliveries once the lane is claimed, acknowledges what the
 //! settling task says, and begins again after a loss. What happens inside a session is in
 //! [`super::session`].
 //!
-//! Invariants: `Opened` and `Lost` alternate; nothing is handed out before the session's first
-//! history; a flush is always answered; after `Stopped` no session is opened any more.
+//! Invariants: `Opened` and `Lost` alternate; a flush is always answered; after `Stopped` no session is opened any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +12,19 @@ use std::time::Duration;
 use lapin::Consumer;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
-use super::history::Historian;
 use super::link::{Link, Open};
-use super::publisher::Publisher;
+use super::reader::Reader;
 use super::session::{End, Session};
 use super::settle::Settled;
 use super::wire::short;
 use crate::error::QueueError;
 use crate::plan::Plan;
-use crate::seam::{Inbound, LaneSpec, Proof, StopOrder};
+use crate::seam::{Checkpoint, Inbound, LaneSpec, StopOrder};
 
 /// A session that lasted this long was a good one: after it the shortest pause is enough.
 const GOOD: Duration = Duration::from_secs(10);
@@ -37,15 +35,14 @@ pub(super) struct Lane {
     pub(super) plan: Arc<Plan>,
     pub(super) source: Arc<str>,
     pub(super) consume: Link,
-    pub(super) publish: Link,
+    pub(super) reader: Reader,
     pub(super) inbox: mpsc::UnboundedSender<Inbound>,
-    pub(super) proof: Proof,
-    /// Rings the settling task when the broker should be asked for a sign of life.
-    pub(super) prove_life: Arc<Notify>,
+    /// What the lane's next owner must know.
+    pub(super) checkpoint: Checkpoint,
 }
 
 /// What others say to the lane.
-pub(super) struct Ears {
+pub(super) struct Orders {
     pub(super) settled: mpsc::UnboundedReceiver<Settled>,
     pub(super) stops: mpsc::UnboundedReceiver<StopOrder>,
 }
@@ -59,23 +56,23 @@ enum Opening {
 
 impl Lane {
     /// Works until the lane is closed.
-    pub(super) async fn run(self, mut ears: Ears) {
+    pub(super) async fn run(self, mut orders: Orders) {
         let mut backoff = Backoff::default();
         for number in 1.. {
             let pause = if number > 1 { backoff.next(rand::random_range(0.0..1.0)) } else { Duration::ZERO };
-            let (open, consumer) = match self.open(&mut ears, pause).await {
+            let (open, consumer) = match self.open(&mut orders, pause).await {
                 Opening::Opened(opened) => *opened,
-                Opening::Stopped => return self.stopped(&mut ears).await,
+                Opening::Stopped => return self.stopped(&mut orders).await,
                 Opening::Closed(done) => return answer(done),
             };
             info!(provider = %self.spec.provider, session = number, broker = %open.url(), "the lane is open");
             self.say(Inbound::Opened { session: number });
             let began = Instant::now();
-            match Session::new(&self, number, open, consumer).serve(&mut ears).await {
+            match Session::new(&self, number, open, consumer).serve(&mut orders).await {
                 End::Closed(done) => return answer(done),
                 End::LostAfterStop => {
                     self.say(Inbound::Lost { session: number });
-                    return self.stopped(&mut ears).await;
+                    return self.stopped(&mut orders).await;
                 }
                 End::Lost(why) => {
                     warn!(provider = %self.spec.provider, session = number, "the lane is lost: {why}; opening it again");
@@ -89,7 +86,7 @@ impl Lane {
     }
 
     /// Opens a consumer after a pause, however long it takes, and stays within call meanwhile.
-    async fn open(&self, ears: &mut Ears, pause: Duration) -> Opening {
+    async fn open(&self, orders: &mut Orders, pause: Duration) -> Opening {
         let opening = async {
             tokio::time::sleep(pause).await;
             self.open_at_last().await
@@ -101,8 +98,8 @@ impl Lane {
                     Some(opened) => Opening::Opened(Box::new(opened)),
                     None => Opening::Closed(None),
                 },
-                Some(settled) = ears.settled.recv() => void(settled),
-                order = ears.stops.recv() => return match order {
+                Some(settled) = orders.settled.recv() => void(settled),
+                order = orders.stops.recv() => return match order {
                     Some(StopOrder::Stop) => {
                         self.say(Inbound::Stopped);
                         Opening::Stopped
@@ -114,8 +111,10 @@ impl Lane {
         }
     }
 
-    /// `None` once the queue is closed.
+    /// `None` once the queue is closed. A worker that does not know the last seconds yet does not stand in
+    /// line: it could not start at once.
     async fn open_at_last(&self) -> Option<(Open, Consumer)> {
+        self.reader.known_since().wait_for(Option::is_some).await.ok()?;
         let mut backoff = Backoff::default();
         let mut told = None;
         loop {
@@ -144,11 +143,11 @@ impl Lane {
     }
 
     /// After `Stopped`, without a session: nothing can be acknowledged, and nothing will come.
-    async fn stopped(&self, ears: &mut Ears) {
+    async fn stopped(&self, orders: &mut Orders) {
         loop {
             tokio::select! {
-                Some(settled) = ears.settled.recv() => void(settled),
-                order = ears.stops.recv() => match order {
+                Some(settled) = orders.settled.recv() => void(settled),
+                order = orders.stops.recv() => match order {
                     Some(StopOrder::Stop) => {}
                     Some(StopOrder::Close(done)) => return answer(Some(done)),
                     None => return,
@@ -157,16 +156,9 @@ impl Lane {
         }
     }
 
-    /// A reader of this lane's history, with a publishing channel of its own.
-    pub(super) fn historian(&self) -> Historian {
-        Historian {
-            plan: self.plan.clone(),
-            source: self.source.clone(),
-            provider: self.spec.provider.clone(),
-            consume: self.consume.clone(),
-            publisher: Publisher::new(self.publish.clone(), self.proof.clone()),
-            lane: self.inbox.clone(),
-        }
+    /// True if at most one worker at a time may own the lane.
+    pub(super) fn has_single_owner(&self) -> bool {
+        self.plan.has_single_owner(&self.spec.provider)
     }
 
     /// A lane that does not listen any more has closed, or is about to.

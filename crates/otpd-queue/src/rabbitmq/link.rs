@@ -58,6 +58,7 @@ pub(super) struct Open {
     /// The channel.
     pub(super) channel: Channel,
     live: Live,
+    link: Link,
 }
 
 impl Link {
@@ -189,7 +190,7 @@ impl Link {
     pub(super) async fn channel(&self) -> Result<Open, QueueError> {
         let live = self.connection().await?;
         match within(&live.connection, PATIENCE, live.connection.create_channel()).await {
-            Some(Ok(channel)) => Ok(Open { channel, live }),
+            Some(Ok(channel)) => Ok(Open { channel, live, link: self.clone() }),
             Some(Err(error)) => Err(refused_or_away(&live.url, &error)),
             None => {
                 self.suspect(&live.connection);
@@ -254,6 +255,12 @@ impl Open {
             Some(answer) => answer.map_err(|e| refused_or_away(&self.live.url, &e)),
             None => Err(away(&self.live.url, "no answer in time")),
         }
+    }
+
+    /// Gives up the connection of this channel; the next who asks gets a new one, at another node where there
+    /// is one.
+    pub(super) fn suspect(&self) {
+        self.link.suspect(&self.live.connection);
     }
 
     /// The broker behind it.

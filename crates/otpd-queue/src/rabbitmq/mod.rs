@@ -1,17 +1,20 @@
 //! RabbitMQ 3.10 to 4.x, over AMQP 0.9.1 and without plugins.
 //!
 //! Read in this order: [`Rabbit`] (what the rest of otpd sees), `topology` (what the broker holds),
-//! `consume` and `session` (a lane's deliveries), `history` (what a lane must know first), `settle`
+//! `consume` and `session` (a lane's deliveries), `reader` (what a process knows of the fleet), `settle`
 //! (facts, moves, burials), `publisher` (confirms), `acks` (which acknowledgements to write), `link`
 //! and `dial` (connections).
 //!
-//! Tasks of a lane: one consumes and acknowledges, one settles; each owns its channel. Two
-//! connections a process: one consumes, one publishes, because an alarm that blocks publishers stops
-//! everything that is written to their connection, acknowledgements included.
+//! Tasks of a lane: one consumes and acknowledges, one settles; each owns its channel. Tasks of the process:
+//! one reads the events stream (`reader`, `past`, `claims`). Three connections: one consumes, one publishes,
+//! because an alarm that blocks publishers stops everything that is written to their connection,
+//! acknowledgements included; one reads, so that a process whose consuming connection is half dead
+//! still reads that another worker has taken over.
 
 mod acks;
 mod address;
 mod backoff;
+mod claims;
 mod clock;
 mod consume;
 mod dead_letters;
@@ -19,10 +22,11 @@ mod dial;
 mod door;
 mod follow;
 mod headers;
-mod history;
 mod letter;
 mod link;
+mod past;
 mod publisher;
+mod reader;
 mod session;
 mod settle;
 mod stream;
@@ -35,19 +39,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 pub use self::address::{BrokerUrl, InvalidUrl};
-use self::consume::{Ears, Lane};
+use self::consume::{Lane, Orders};
 use self::dead_letters::Pile;
 use self::door::Door;
 use self::link::Link;
 use self::publisher::Publisher;
+use self::reader::Reader;
 use self::settle::{Aside, Settling};
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
+use crate::listen::Listener;
 use crate::plan::{Difference, Plan};
-use crate::seam::{LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
+use crate::seam::{Checkpoint, LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
 
 /// What a RabbitMQ queue is made of.
 #[derive(Clone, Debug)]
@@ -70,6 +76,7 @@ struct Inner {
     urls: Vec<BrokerUrl>,
     consume: Link,
     publish: Link,
+    reader: Reader,
     door: OnceLock<Door>,
 }
 
@@ -85,12 +92,17 @@ impl Rabbit {
     #[must_use]
     pub fn new(config: RabbitConfig) -> Self {
         let RabbitConfig { urls, plan, source } = config;
-        let to_publish: Vec<BrokerUrl> = urls.iter().map(BrokerUrl::in_small_frames).collect();
+        let small_frames: Vec<BrokerUrl> = urls.iter().map(BrokerUrl::in_small_frames).collect();
+        let publish = Link::new("publish", &source, &small_frames);
+        // The stream holds nothing but events, whose headers are small.
+        let read = Link::new("read", &source, &small_frames);
+        let (plan, source) = (Arc::new(plan), Arc::<str>::from(source));
         Self(Arc::new(Inner {
             consume: Link::new("consume", &source, &urls),
-            publish: Link::new("publish", &source, &to_publish),
-            plan: Arc::new(plan),
-            source: source.into(),
+            reader: Reader::new(plan.clone(), source.clone(), read, publish.clone()),
+            publish,
+            plan,
+            source,
             urls,
             door: OnceLock::new(),
         }))
@@ -108,35 +120,48 @@ impl Rabbit {
         let (orders, settling) = mpsc::unbounded_channel();
         let (stop, stops) = mpsc::unbounded_channel();
         let (acknowledge, settled) = mpsc::unbounded_channel();
-        let (proof, prove_life) = (Proof::default(), Arc::new(Notify::new()));
-        let (plan, source) = (&self.0.plan, &self.0.source);
+        let (proof, checkpoint, reader) = (Proof::default(), Checkpoint::default(), &self.0.reader);
+        reader.start();
+        let (plan, source, provider) = (&self.0.plan, &self.0.source, spec.provider.clone());
         let lane = Lane {
             spec,
             plan: plan.clone(),
             source: source.clone(),
             consume: self.0.consume.clone(),
-            publish: self.0.publish.clone(),
+            reader: reader.clone(),
             inbox,
-            proof: proof.clone(),
-            prove_life: prove_life.clone(),
+            checkpoint: checkpoint.clone(),
         };
         let settling = Settling {
             plan: plan.clone(),
             source: source.clone(),
             orders: settling,
             settled: acknowledge,
-            prove_life,
+            reader: reader.clone(),
+            provider,
             publisher: Publisher::new(self.0.publish.clone(), proof.clone()),
             aside: Aside::default(),
         };
-        tokio::spawn(lane.run(Ears { settled, stops }));
+        tokio::spawn(lane.run(Orders { settled, stops }));
         tokio::spawn(settling.run());
         Ok(LaneQueue {
             inbox: inbound,
             settler: Settler::new(orders, proof),
             stop: LaneStop::new(stop),
             names: self.names(),
+            checkpoint,
         })
+    }
+
+    /// Tells `listener` every fact of other processes; see [`crate::listen`]. Call it before lanes are opened.
+    pub fn listen(&self, listener: Arc<dyn Listener>) {
+        self.0.reader.listen(listener);
+    }
+
+    /// True once the facts of the last minutes have been read: from then on a lane is taken over at once.
+    #[must_use]
+    pub fn has_caught_up(&self) -> bool {
+        self.0.reader.has_caught_up()
     }
 
     pub(crate) fn names(&self) -> QueueNames {
@@ -239,8 +264,8 @@ impl Rabbit {
         publish.is_up() && (consume.is_up() || !consume.is_used())
     }
 
-    /// Ends both connections in order, for good. Lanes must be closed before.
+    /// Ends all connections in order, for good. Lanes must be closed before.
     pub async fn close(&self) {
-        tokio::join!(self.0.consume.close(), self.0.publish.close());
+        tokio::join!(self.0.consume.close(), self.0.publish.close(), self.0.reader.close());
     }
 }

@@ -13,7 +13,6 @@ use std::task::Poll;
 use futures::future::poll_fn;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation, PublisherConfirm};
-use otpd_core::UnixMs;
 use tracing::{info, warn};
 
 use super::backoff::Backoff;
@@ -111,13 +110,6 @@ impl Publisher {
         let open = self.link.channel().await?;
         open.call(open.channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(open)
-    }
-
-    /// Publishes one message that nobody gets, for the sake of its confirm.
-    pub(super) async fn prove_life(&mut self, sign: impl FnOnce(UnixMs) -> Parcel) {
-        let parcel = sign(clock::now());
-        // Whatever comes of it is in the proof, or is not.
-        let _ = self.window(&[&parcel]).await;
     }
 }
 

@@ -1,4 +1,8 @@
 //! One session of a lane: from `Opened` to the loss of the channel or the end of the lane.
+//!
+//! Invariants: no delivery is handed on before this process's claim to the lane was read back, nor a
+//! redelivered one before every fact that was confirmed when it came; the session ends when another worker's
+//! claim is read, or when the broker does not answer on the consuming channel for [`SILENT`].
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -9,17 +13,17 @@ use futures::future::join_all;
 use futures::{FutureExt, StreamExt};
 use lapin::Consumer;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions};
-use tokio::sync::oneshot;
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicQosOptions};
+use otpd_core::{UnixMs, recent};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::acks::{Ack, Acks};
+use super::claims::ClaimId;
 use super::clock::{self, until};
-use super::consume::{Ears, Lane, answer};
-use super::history;
+use super::consume::{Lane, Orders, answer};
 use super::link::Open;
 use super::settle::Settled;
-use super::stream::Start;
 use super::wire;
 use crate::seam::{Inbound, StopOrder};
 
@@ -27,8 +31,16 @@ use crate::seam::{Inbound, StopOrder};
 const ACKS: usize = 256;
 /// ...and how long the first of them waits for the others.
 const LINGER: Duration = Duration::from_millis(5);
-/// While the lane holds jobs, the broker's last sign of life is to be no older than this.
-const LIFE: Duration = Duration::from_secs(2);
+/// How often the broker is asked on the consuming channel whether it is there, while the lane holds jobs...
+const ASK: Duration = Duration::from_millis(500);
+/// ...and how long it may take to answer. Together below 3 s.
+const SILENT: Duration = Duration::from_millis(2400);
+/// How long a claim may take to be read back before it is published again: the stream was made anew.
+const CLAIM_AGAIN: Duration = Duration::from_secs(10);
+/// How often a claim is renewed, with the lane's checkpoint.
+const RENEW: Duration = Duration::from_secs(10);
+/// By how much the clocks of producers and workers are taken to differ at most.
+const SKEW: Duration = Duration::from_secs(5);
 
 /// How a session ended.
 pub(super) enum End {
@@ -49,21 +61,28 @@ pub(super) struct Session<'a> {
     acks: Acks,
     /// When the waiting acknowledgements are due.
     acks_due: Option<Instant>,
-    /// Came in, and not handed on yet: the history is not known.
+    /// Came in, and waits for a barrier.
     held: VecDeque<Delivery>,
-    reading: Option<Reading>,
-    /// Where the next history begins.
-    next_history: Start,
-    history_known: bool,
+    /// Behind its barrier, and waits until older facts have been read.
+    early: VecDeque<Delivery>,
+    barrier: Option<Barrier>,
+    known_since: watch::Receiver<Option<UnixMs>>,
+    claim: Option<ClaimId>,
+    /// Ends when another worker's claim is read.
+    lost: Option<oneshot::Receiver<()>>,
+    is_claimed: bool,
+    renew_at: Option<Instant>,
+    /// The question whether the broker is there, while it is not answered.
+    asked: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
     stopped: bool,
 }
 
-/// A history being read.
-struct Reading {
-    /// How many of the held deliveries it covers.
+/// A record of our own that is to be read back.
+struct Barrier {
+    /// How many of the held deliveries came before it.
     covers: usize,
-    /// Gives where the next one begins.
-    history: Pin<Box<dyn Future<Output = Start> + Send>>,
+    reached: oneshot::Receiver<()>,
+    again_at: Instant,
 }
 
 impl<'a> Session<'a> {
@@ -76,28 +95,52 @@ impl<'a> Session<'a> {
             acks: Acks::new(number),
             acks_due: None,
             held: VecDeque::new(),
-            reading: None,
-            next_history: history::first(),
-            history_known: false,
+            early: VecDeque::new(),
+            barrier: None,
+            known_since: lane.reader.known_since(),
+            claim: None,
+            lost: None,
+            is_claimed: false,
+            renew_at: None,
+            asked: None,
             stopped: false,
         }
     }
 
     /// Works until the session ends.
-    pub(super) async fn serve(mut self, ears: &mut Ears) -> End {
-        let mut life = tokio::time::interval(LIFE / 2);
-        life.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub(super) async fn serve(mut self, orders: &mut Orders) -> End {
+        let end = self.serve_to_the_end(orders).await;
+        if let Some(claim) = &self.claim {
+            self.lane.reader.give_up(&self.lane.spec.provider, claim);
+        }
+        match end {
+            End::Closed(done) => {
+                // Where the channel is gone, the broker has taken everything back already.
+                let _ = self.write_acks().await;
+                self.open.close().await;
+                End::Closed(done)
+            }
+            End::Lost(_) | End::LostAfterStop => end,
+        }
+    }
+
+    async fn serve_to_the_end(&mut self, orders: &mut Orders) -> End {
+        let mut ask = tokio::time::interval(ASK);
+        ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let step = tokio::select! {
                 got = self.consumer.next(), if !self.stopped => self.take_in(got),
-                Some(settled) = ears.settled.recv() => self.settled(settled).await,
+                Some(settled) = orders.settled.recv() => self.settled(settled).await,
                 () = until(self.acks_due) => self.write_acks().await,
-                next = read(&mut self.reading) => { self.learned(next); Ok(()) }
-                _ = life.tick() => { self.ask_for_life(); Ok(()) }
-                order = ears.stops.recv() => match order {
+                reached = reached(&mut self.barrier) => { self.passed(reached); Ok(()) }
+                _ = self.known_since.changed(), if !self.early.is_empty() => { self.hand_on_early(); Ok(()) }
+                () = lost(&mut self.lost) => self.overtaken(),
+                is_there = answered(&mut self.asked) => self.heard(is_there),
+                _ = ask.tick() => { self.ask(); Ok(()) }
+                order = orders.stops.recv() => match order {
                     Some(StopOrder::Stop) => self.stop().await,
-                    Some(StopOrder::Close(done)) => return self.close(Some(done)).await,
-                    None => return self.close(None).await,
+                    Some(StopOrder::Close(done)) => return End::Closed(Some(done)),
+                    None => return End::Closed(None),
                 },
             };
             match step {
@@ -110,7 +153,7 @@ impl<'a> Session<'a> {
 
     fn take_in(&mut self, got: Option<lapin::Result<Delivery>>) -> Result<(), String> {
         let mut next = Some(got);
-        // All that is there already: one history then covers it.
+        // All that is there already: one barrier then covers it.
         while let Some(got) = next {
             match got {
                 Some(Ok(delivery)) => {
@@ -122,41 +165,126 @@ impl<'a> Session<'a> {
             }
             next = self.consumer.next().now_or_never();
         }
-        self.ask_for_life();
         self.hand_on();
         Ok(())
     }
 
-    /// Hands on what may be handed on; begins to read the history for what may not.
+    /// Hands on what may be handed on; sets a barrier for what may not.
     fn hand_on(&mut self) {
         while let Some(first) = self.held.front() {
-            if self.reading.is_some() {
+            if self.barrier.is_some() {
                 return;
             }
-            if self.history_known && !first.redelivered {
+            if self.is_claimed && !first.redelivered {
                 self.hand_on_one();
             } else {
-                let (historian, start) = (self.lane.historian(), self.next_history);
-                self.reading =
-                    Some(Reading { covers: self.held.len(), history: Box::pin(historian.read(start)) });
+                self.set_barrier();
             }
         }
     }
 
-    fn hand_on_one(&mut self) {
-        if let Some(delivery) = self.held.pop_front() {
-            self.lane.say(Inbound::Delivery(wire::delivery(self.number, delivery)));
-        }
+    /// Publishes a record of our own behind everything that is held. The first one of a session is the claim.
+    fn set_barrier(&mut self) {
+        let (reader, provider) = (&self.lane.reader, &self.lane.spec.provider);
+        let reached = if !self.lane.has_single_owner() {
+            reader.barrier()
+        } else if let Some(claim) = &self.claim {
+            reader.opened(provider, claim, self.is_claimed, self.lane.checkpoint.get().as_deref())
+        } else {
+            let (claim, lost) = reader.claim(provider);
+            let reached = reader.opened(provider, &claim, false, None);
+            (self.claim, self.lost) = (Some(claim), Some(lost));
+            reached
+        };
+        self.barrier =
+            Some(Barrier { covers: self.held.len(), reached, again_at: Instant::now() + CLAIM_AGAIN });
     }
 
-    fn learned(&mut self, next: Start) {
-        let covers = self.reading.take().map_or(0, |r| r.covers);
-        self.next_history = next;
-        self.history_known = true;
-        for _ in 0..covers {
+    fn passed(&mut self, is_reached: bool) {
+        let Some(barrier) = self.barrier.take() else { return };
+        if !is_reached {
+            return self.set_barrier();
+        }
+        self.is_claimed = true;
+        self.renew_at = Some(Instant::now() + RENEW);
+        for _ in 0..barrier.covers {
             self.hand_on_one();
         }
         self.hand_on();
+    }
+
+    fn hand_on_one(&mut self) {
+        let Some(delivery) = self.held.pop_front() else { return };
+        if self.is_known(&delivery) {
+            self.lane.say(Inbound::Delivery(wire::delivery(self.number, delivery)));
+        } else {
+            self.early.push_back(delivery);
+        }
+    }
+
+    /// True if enough of the past is known for this delivery: the requests that count against the
+    /// ceiling, and, if it was handed out before, the facts since it was published.
+    fn is_known(&self, delivery: &Delivery) -> bool {
+        let Some(since) = *self.known_since.borrow() else { return false };
+        let published_at = wire::taken_at(&delivery.properties).unwrap_or_default();
+        let needed = if delivery.redelivered {
+            published_at.minus(SKEW).max(clock::now().minus(recent::WINDOW - SKEW))
+        } else {
+            clock::now()
+        };
+        since <= needed && self.lane.reader.knows_window(&self.lane.spec.provider)
+    }
+
+    fn hand_on_early(&mut self) {
+        for _ in 0..self.early.len() {
+            let Some(delivery) = self.early.pop_front() else { return };
+            self.held.push_front(delivery);
+            self.hand_on_one();
+        }
+    }
+
+    /// Another worker has claimed the lane. One that is stopped keeps its channel, to acknowledge what ends.
+    fn overtaken(&mut self) -> Result<(), String> {
+        self.lost = None;
+        if self.stopped {
+            return Ok(());
+        }
+        self.open.suspect();
+        Err("another worker has opened it".into())
+    }
+
+    /// Asks for a sign of life on the consuming channel; renews the claim when that is due.
+    fn ask(&mut self) {
+        if self.acks.outstanding() == 0 {
+            return;
+        }
+        if self.asked.is_none() {
+            let channel = self.open.channel.clone();
+            let prefetch = self.lane.spec.prefetch;
+            self.asked = Some(Box::pin(async move {
+                let question = channel.basic_qos(prefetch, BasicQosOptions::default());
+                tokio::time::timeout(SILENT, question).await.is_ok_and(|answer| answer.is_ok())
+            }));
+        }
+        if self.renew_at.is_some_and(|at| at <= Instant::now()) && self.is_claimed && !self.stopped {
+            self.renew_at = Some(Instant::now() + RENEW);
+            if let (Some(claim), Some(checkpoint)) = (&self.claim, self.lane.checkpoint.get()) {
+                // Nobody waits for it: the next one says the same.
+                drop(self.lane.reader.opened(&self.lane.spec.provider, claim, true, Some(&checkpoint)));
+            }
+        }
+    }
+
+    fn heard(&mut self, is_there: bool) -> Result<(), String> {
+        self.asked = None;
+        if is_there {
+            return Ok(());
+        }
+        self.open.suspect();
+        Err(format!(
+            "the broker does not answer on the consuming connection within {} s",
+            SILENT.as_secs_f64()
+        ))
     }
 
     async fn settled(&mut self, settled: Settled) -> Result<(), String> {
@@ -196,38 +324,45 @@ impl<'a> Session<'a> {
         written.map_err(|error| format!("acknowledgements cannot be written: {error}"))
     }
 
-    /// Asks for a confirm where the lane holds jobs and the last one is a while ago.
-    fn ask_for_life(&self) {
-        if self.acks.outstanding() > 0 && clock::now().since(self.lane.proof.at()) >= LIFE {
-            self.lane.prove_life.notify_one();
-        }
-    }
-
     /// No more deliveries. What is held here was never handed on; it goes back with the channel.
     async fn stop(&mut self) -> Result<(), String> {
         if self.stopped {
             return Ok(());
         }
         self.stopped = true;
-        self.reading = None;
+        self.barrier = None;
         self.held.clear();
+        self.early.clear();
         let cancel = self.open.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         let cancelled = self.open.call(cancel).await;
         self.lane.say(Inbound::Stopped);
         cancelled.map_err(|error| error.to_string())
     }
+}
 
-    async fn close(mut self, done: Option<oneshot::Sender<()>>) -> End {
-        // Where the channel is gone, the broker has taken everything back already.
-        let _ = self.write_acks().await;
-        self.open.close().await;
-        End::Closed(done)
+/// True when the barrier is reached, false when it must be set again.
+async fn reached(barrier: &mut Option<Barrier>) -> bool {
+    match barrier {
+        Some(barrier) => {
+            tokio::time::timeout_at(barrier.again_at, &mut barrier.reached).await.is_ok_and(|r| r.is_ok())
+        }
+        None => std::future::pending().await,
     }
 }
 
-async fn read(reading: &mut Option<Reading>) -> Start {
-    match reading {
-        Some(reading) => reading.history.as_mut().await,
+async fn lost(lost: &mut Option<oneshot::Receiver<()>>) {
+    let is_lost = match lost {
+        Some(ended) => ended.await.is_ok(),
+        None => false,
+    };
+    if !is_lost {
+        std::future::pending().await
+    }
+}
+
+async fn answered(asked: &mut Option<Pin<Box<dyn Future<Output = bool> + Send>>>) -> bool {
+    match asked {
+        Some(asked) => asked.as_mut().await,
         None => std::future::pending().await,
     }
 }

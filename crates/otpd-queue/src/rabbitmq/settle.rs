@@ -19,13 +19,15 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc, oneshot};
+use otpd_core::ProviderName;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::backoff::Backoff;
 use super::clock::until;
 use super::publisher::{Fate, Publisher, WINDOW};
+use super::reader::Reader;
 use super::wire::{self, Parcel};
 use crate::plan::Plan;
 use crate::seam::{Order, Settlement, Tag, Then, Ticket};
@@ -45,8 +47,9 @@ pub(super) struct Settling {
     pub(super) source: Arc<str>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) settled: mpsc::UnboundedSender<Settled>,
-    /// Rung when the lane holds jobs and nothing has been confirmed for a while.
-    pub(super) prove_life: Arc<Notify>,
+    /// Reads back what the lane waits for.
+    pub(super) reader: Reader,
+    pub(super) provider: ProviderName,
     pub(super) publisher: Publisher,
     pub(super) aside: Aside,
 }
@@ -79,10 +82,6 @@ impl Settling {
                 biased;
                 () = until(self.aside.due) => if self.retry_aside().await.is_none() { return },
                 taken = self.orders.recv_many(&mut orders, WINDOW) => if taken == 0 { break },
-                () = self.prove_life.notified() => {
-                    let plan = &self.plan;
-                    self.publisher.prove_life(|at| wire::sign_of_life(plan, at)).await;
-                }
             }
             if self.carry_out(orders.drain(..)).await.is_none() {
                 return;
@@ -101,8 +100,11 @@ impl Settling {
         let mut flushes = Vec::new();
         for order in orders {
             match order {
-                Order::Settle(settlement, ticket) => {
-                    works.push(Work::new(&self.plan, &self.source, settlement, ticket));
+                Order::Settle(settlement, mut ticket) => {
+                    if let (Some(echo), Some(fact)) = (ticket.take_awaited(), &settlement.fact) {
+                        self.reader.echo(fact.event_id(), &self.provider, echo);
+                    }
+                    works.push(Work::new(self, settlement, ticket));
                 }
                 Order::Flush(done) => flushes.push(done),
             }
@@ -227,13 +229,19 @@ impl Aside {
 }
 
 impl Work {
-    fn new(plan: &Plan, source: &str, settlement: Settlement, ticket: Ticket) -> Self {
+    fn new(settling: &Settling, settlement: Settlement, ticket: Ticket) -> Self {
+        let Settling { plan, source, reader, .. } = settling;
         let (message, tag) = match settlement.then {
             Then::Keep => (None, None),
             Then::Acknowledge(tag) => (None, Some(tag)),
             Then::Move(tag, m) => (Some(wire::moved(plan, &m)), Some(tag)),
             Then::Bury(tag, b) => (Some(wire::buried(plan, &b)), Some(tag)),
         };
-        Self { message, fact: settlement.fact.map(|f| wire::fact(plan, source, &f)), tag, _ticket: ticket }
+        Self {
+            message,
+            fact: settlement.fact.map(|f| wire::fact(plan, source, reader.origin(), &f)),
+            tag,
+            _ticket: ticket,
+        }
     }
 }

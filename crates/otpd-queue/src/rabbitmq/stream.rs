@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use lapin::Consumer;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use otpd_core::UnixMs;
 
@@ -35,6 +35,7 @@ pub(super) struct StreamReader {
     open: Open,
     consumer: Consumer,
     unasked: u32,
+    last_tag: u64,
 }
 
 /// One record.
@@ -63,7 +64,7 @@ impl StreamReader {
         let options = BasicConsumeOptions::default();
         let consumer =
             open.call(open.channel.basic_consume(short(stream), "".into(), options, arguments)).await?;
-        Ok(Self { open, consumer, unasked: 0 })
+        Ok(Self { open, consumer, unasked: 0, last_tag: 0 })
     }
 
     /// The next record, however long it takes.
@@ -71,18 +72,36 @@ impl StreamReader {
     /// # Errors
     /// [`QueueError::Away`]: the stream or the broker is gone.
     pub(super) async fn next(&mut self) -> Result<Record, QueueError> {
+        self.ask_for_more().await?;
+        let got = self.consumer.next().await;
+        self.record(got)
+    }
+
+    /// The next record, if it is there already. More is asked for by [`StreamReader::next`] alone, so that no
+    /// record is ever taken and then dropped.
+    pub(super) fn next_ready(&mut self) -> Option<Result<Record, QueueError>> {
+        let got = self.consumer.next().now_or_never()?;
+        Some(self.record(got))
+    }
+
+    async fn ask_for_more(&mut self) -> Result<(), QueueError> {
+        if self.unasked < ASK_AFTER {
+            return Ok(());
+        }
+        self.unasked = 0;
+        let options = BasicAckOptions { multiple: true };
+        self.open.call(self.open.channel.basic_ack(self.last_tag, options)).await
+    }
+
+    fn record(&mut self, got: Option<lapin::Result<Delivery>>) -> Result<Record, QueueError> {
         let url = self.open.url();
-        let message = match self.consumer.next().await {
+        let message = match got {
             Some(Ok(message)) => message,
             Some(Err(error)) => return Err(refused_or_away(url, &error)),
             None => return Err(away(url, "the broker ended the reading of the stream")),
         };
         self.unasked += 1;
-        if self.unasked >= ASK_AFTER {
-            self.unasked = 0;
-            let options = BasicAckOptions { multiple: true };
-            self.open.call(self.open.channel.basic_ack(message.delivery_tag, options)).await?;
-        }
+        self.last_tag = message.delivery_tag;
         let offset =
             headers::number(message.properties.headers().as_ref(), headers::STREAM_OFFSET).unwrap_or(0);
         Ok(Record { offset, message })
@@ -101,8 +120,22 @@ impl StreamReader {
         }
     }
 
-    /// Ends the reading.
+    /// True while the channel is not known to be gone.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.channel.status().connected()
+    }
+
+    /// Gives the connection up: it may be alive and tell nothing.
+    pub(super) fn give_up_connection(&self) {
+        self.open.suspect();
+    }
+
+    /// Ends the reading. It is cancelled first: a stream goes on counting a consumer whose channel was only
+    /// closed.
     pub(super) async fn close(self) {
+        let cancel = self.open.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        // A channel that cannot be asked is gone, and that is what is wanted.
+        let _ = self.open.call(cancel).await;
         self.open.close().await;
     }
 }

@@ -19,8 +19,10 @@ const DURABLE: u8 = 2;
 pub(super) const DEAD_KEY: &str = "dead";
 /// The `type` of a job's message.
 const JOB_TYPE: &str = "otp.send.v1";
-/// The `type` of the event that marks how far a lane has read.
-pub(super) const MARKER_TYPE: &str = "otp.lane.opened";
+/// The `type` of an owner's claim to a lane.
+pub(super) const OPENED_TYPE: &str = "otp.lane.opened";
+/// The `type` of the record by which a reader knows the end of the stream; no event.
+const MARK_TYPE: &str = "otp.reader.mark";
 
 /// One message on its way out.
 #[derive(Clone)]
@@ -63,35 +65,106 @@ fn properties(kind: &str, id: &ShortString, at: UnixMs) -> BasicProperties {
 }
 
 /// A fact for the events exchange.
-pub(super) fn fact(plan: &Plan, source: &str, fact: &Fact) -> Parcel {
+pub(super) fn fact(plan: &Plan, source: &str, origin: &str, fact: &Fact) -> Parcel {
     event(
         plan,
         fact.kind.event_type(),
         &fact.event_id(),
+        origin,
         &fact.routing_key(),
         fact.at,
         fact_json::encode(fact, source),
     )
 }
 
-/// The event by which the lane of `provider` knows that it has read everything before `id`.
-pub(super) fn marker(plan: &Plan, source: &str, provider: &ProviderName, id: &str, at: UnixMs) -> Parcel {
+/// An owner's claim to a lane, or its renewal.
+pub(super) struct Opened<'a> {
+    pub(super) provider: &'a ProviderName,
+    /// Identifies the claim: the correlation id of its records.
+    pub(super) claim: &'a str,
+    /// It was claimed before.
+    pub(super) renewal: bool,
+    /// What the next owner must know, as JSON.
+    pub(super) checkpoint: Option<&'a str>,
+}
+
+/// What a claim's record says.
+#[derive(serde::Deserialize)]
+struct OpenedEvent {
+    data: OpenedData,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct OpenedData {
+    provider: String,
+    #[serde(default)]
+    renewal: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    checkpoint: Option<Box<serde_json::value::RawValue>>,
+}
+
+/// A claim as it was read.
+pub(super) struct ReadOpened {
+    pub(super) provider: ProviderName,
+    pub(super) renewal: bool,
+    pub(super) checkpoint: Option<Box<str>>,
+}
+
+/// The record of a claim. Whoever reads it knows everything that was confirmed before it.
+pub(super) fn opened(plan: &Plan, source: &str, opened: &Opened<'_>, id: &str, at: UnixMs) -> Parcel {
+    let provider = opened.provider;
+    let checkpoint =
+        opened.checkpoint.and_then(|text| serde_json::value::RawValue::from_string(text.into()).ok());
+    let data = OpenedData { provider: provider.to_string(), renewal: opened.renewal, checkpoint };
     let body = serde_json::json!({
         "specversion": "1.0",
         "id": id,
         "source": source,
-        "type": MARKER_TYPE,
+        "type": OPENED_TYPE,
         "subject": provider.as_str(),
         "time": at.to_string(),
         "datacontenttype": "application/json",
-        "data": { "provider": provider.as_str() },
+        "data": data,
     });
-    event(plan, MARKER_TYPE, id, &format!("lane.opened.{provider}"), at, body.to_string().into_bytes())
+    event(
+        plan,
+        OPENED_TYPE,
+        id,
+        opened.claim,
+        &format!("lane.opened.{provider}"),
+        at,
+        body.to_string().into_bytes(),
+    )
 }
 
-fn event(plan: &Plan, kind: &str, id: &str, key: &str, at: UnixMs, body: Vec<u8>) -> Parcel {
+/// Reads a claim; `None` for anything that is not one.
+pub(super) fn read_opened(body: &[u8]) -> Option<ReadOpened> {
+    let OpenedEvent { data } = serde_json::from_slice(body).ok()?;
+    Some(ReadOpened {
+        provider: ProviderName::parse(&data.provider).ok()?,
+        renewal: data.renewal,
+        checkpoint: data.checkpoint.map(|raw| raw.get().into()),
+    })
+}
+
+/// The record by which the reader of this process knows that it is at the end of the stream.
+pub(super) fn mark(plan: &Plan, source: &str, origin: &str, id: &str, at: UnixMs) -> Parcel {
+    event(plan, MARK_TYPE, id, origin, "reader.mark", at, source.as_bytes().to_vec())
+}
+
+fn event(
+    plan: &Plan,
+    kind: &str,
+    id: &str,
+    correlation: &str,
+    key: &str,
+    at: UnixMs,
+    body: Vec<u8>,
+) -> Parcel {
     let id = short(id);
-    let properties = properties(kind, &id, at).with_content_type(fact_json::CONTENT_TYPE.into());
+    let properties = properties(kind, &id, at)
+        .with_content_type(fact_json::CONTENT_TYPE.into())
+        .with_correlation_id(short(correlation));
     Parcel {
         exchange: short(&plan.events()),
         key: short(key),
@@ -99,21 +172,6 @@ fn event(plan: &Plan, kind: &str, id: &str, key: &str, at: UnixMs, body: Vec<u8>
         body: body.into(),
         properties,
         mandatory: true,
-    }
-}
-
-/// A message that nobody gets: its confirm proves that the broker hears this process. No provider
-/// can be called like its key, and without `mandatory` the broker drops it silently.
-pub(super) fn sign_of_life(plan: &Plan, at: UnixMs) -> Parcel {
-    let id = ShortString::from("sign-of-life");
-    let properties = properties("otp.sign-of-life", &id, at);
-    Parcel {
-        exchange: short(&plan.lanes_exchange()),
-        key: "sign.of.life".into(),
-        id,
-        body: Bytes::new(),
-        properties,
-        mandatory: false,
     }
 }
 
@@ -306,14 +364,22 @@ mod tests {
     }
 
     #[test]
-    fn the_marker_is_a_cloud_event_and_no_fact() {
+    fn a_claim_is_a_cloud_event_and_no_fact() {
         let provider = ProviderName::parse("verihubs").unwrap();
-        let marker = marker(&plan(), "otpd/test", &provider, "u-1", UnixMs(0));
-        assert_eq!((marker.exchange.as_str(), marker.key.as_str()), ("otp.events", "lane.opened.verihubs"));
-        let event: serde_json::Value = serde_json::from_slice(&marker.body).unwrap();
-        assert_eq!((event["specversion"].as_str(), event["id"].as_str()), (Some("1.0"), Some("u-1")));
-        assert_eq!(event["type"], MARKER_TYPE);
-        assert_eq!(fact_json::decode(&marker.body), None);
+        for (renewal, checkpoint) in [(false, None), (true, Some(r#"{"window":[[1,2]]}"#))] {
+            let claim = Opened { provider: &provider, claim: "o-1", renewal, checkpoint };
+            let parcel = opened(&plan(), "otpd/test", &claim, "u-1", UnixMs(0));
+            assert_eq!(parcel.key.as_str(), "lane.opened.verihubs");
+            assert_eq!(parcel.properties.correlation_id().as_ref().unwrap().as_str(), "o-1");
+            let event: serde_json::Value = serde_json::from_slice(&parcel.body).unwrap();
+            assert_eq!((event["specversion"].as_str(), event["id"].as_str()), (Some("1.0"), Some("u-1")));
+            assert_eq!(event["type"], OPENED_TYPE);
+            assert_eq!(fact_json::decode(&parcel.body), None);
+            let read = read_opened(&parcel.body).unwrap();
+            assert_eq!((read.provider, read.renewal), (provider.clone(), renewal));
+            assert_eq!(read.checkpoint.as_deref(), checkpoint);
+        }
+        assert!(read_opened(b"{}").is_none());
     }
 
     #[test]

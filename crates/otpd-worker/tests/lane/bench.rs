@@ -11,8 +11,8 @@ use otpd_core::{
 };
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
-    Burial, Carried, Delivery, Inbound, LaneQueue, LaneStop, Move, QueueNames, Settlement, Settler, Tag,
-    Then, TraceContext,
+    Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, Listener, Move, News, QueueNames,
+    Settlement, Settler, Tag, Then, TraceContext, When,
 };
 use otpd_worker::{Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Orders, Shared, Steering};
 use tokio::sync::{mpsc, watch};
@@ -76,6 +76,8 @@ pub struct Bench {
     pub lane: JoinHandle<()>,
     session: u32,
     next: u64,
+    /// Announcements are read back in time.
+    pub certain: bool,
     /// How often the next deliveries have come back before.
     pub returned: u32,
 }
@@ -129,6 +131,7 @@ impl Bench {
             settler: Settler::new(orders_tx, Proof::default()),
             stop: LaneStop::new(stops_tx),
             names: QueueNames { system: "rabbitmq", prefix: "otp.".into() },
+            checkpoint: Checkpoint::default(),
         };
         let settings = LaneSettings {
             provider: provider("p"),
@@ -141,6 +144,7 @@ impl Bench {
             routes: Arc::new(RouteTable::new([provider("p"), provider("q")], setup.routes)),
             retry: RetryPolicy::default(),
             keep_code: setup.keep_code,
+            memory: Arc::default(),
             recipients: Arc::new(Mutex::new(Recipients::new(setup.recipients))),
             board: Arc::new(Board::new([provider("p"), provider("q")])),
         };
@@ -180,6 +184,7 @@ impl Bench {
             session: 0,
             next: 0,
             returned: 0,
+            certain: true,
         };
         bench.open(Vec::new());
         bench
@@ -210,7 +215,12 @@ impl Bench {
         self.session += 1;
         self.next = 0;
         self.hear(Inbound::Opened { session: self.session });
-        self.hear(Inbound::History(history));
+        self.remember(history);
+    }
+
+    /// The process reads these facts of others on the stream.
+    pub fn remember(&self, facts: Vec<Fact>) {
+        self.shared.memory.hear(facts.into_iter().map(News::Fact).collect(), When::Past);
     }
 
     pub fn lose(&mut self) {
@@ -249,7 +259,12 @@ impl Bench {
         loop {
             tokio::select! {
                 order = self.orders.recv() => match order {
-                    Some(Order::Settle(settlement, _)) => self.settle(settlement),
+                    Some(Order::Settle(settlement, mut ticket)) => {
+                        if let Some(announced) = ticket.take_awaited().filter(|_| self.certain) {
+                            let _ = announced.send(());
+                        }
+                        self.settle(settlement);
+                    }
                     Some(Order::Flush(done)) => {
                         self.flushed += 1;
                         let _ = done.send(());

@@ -79,7 +79,7 @@ async fn a_job_that_was_moved_untried_is_not_taken_for_a_copy_of_itself() {
         Bench::start(Setup { routes: vec![login(&["q", "p"])], ..Setup::default() }, |_, _| accepted());
     let mut moved = Fact::new(FactKind::FailedOver, JobId::parse("a").unwrap(), provider("q"), NOW);
     moved.next_provider = Some(provider("p"));
-    bench.hear(otpd_queue::Inbound::History(vec![moved]));
+    bench.remember(vec![moved]);
     bench.deliver_as(&body("a", &number(1), ""), false, Carried { hops: 1, ..by_login() });
     bench.pass(secs(1)).await;
     assert_eq!(bench.sent(), ["a"]);

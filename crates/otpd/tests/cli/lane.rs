@@ -25,7 +25,7 @@ pub(crate) async fn next_job(lane: &mut LaneQueue) -> Tag {
     loop {
         match lane.inbox.recv().await.unwrap() {
             Inbound::Delivery(delivery) => return delivery.tag,
-            Inbound::Opened { .. } | Inbound::History(_) | Inbound::Lost { .. } | Inbound::Stopped => {}
+            Inbound::Opened { .. } | Inbound::Lost { .. } | Inbound::Stopped => {}
         }
     }
 }

@@ -1,0 +1,324 @@
+//! The process's one reader of the events stream.
+//!
+//! It starts with the first lane and never stops, so that a worker that stands by knows what the owner
+//! knows. It begins a little before now and stays at the end of the stream; meanwhile `past` reads what
+//! was written before, in pieces that begin ever further back.
+//!
+//! Whatever a lane must be sure of is a record of its own, published and read back ([`Reader::claim`],
+//! [`Reader::echo`]): a stream has one order, so everything that was confirmed before that record has been
+//! read by then. Records of this process carry its origin in their correlation id; they are told to nobody,
+//! because whoever published them knows what they say, and are not even parsed.
+//!
+//! Invariants: nothing is passed over, a loss of the connection included (reading goes on at the record after
+//! the last); what is awaited and does not come costs the connection, because a node that was cut off from
+//! its cluster may go on answering everything but the stream.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use otpd_core::{ProviderName, UnixMs, fact_json};
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::backoff::Backoff;
+use super::claims::{ClaimId, Claims, Echo};
+use super::clock;
+use super::link::Link;
+use super::past;
+use super::publisher::{Fate, Publisher, WINDOW};
+use super::stream::{Record, Start, StreamReader};
+use super::wire::{self, Parcel};
+use crate::error::QueueError;
+use crate::listen::{Listener, Listeners, News, When};
+use crate::plan::Plan;
+use crate::seam::Proof;
+
+/// How far before its start the reader begins. What is older is read beside it.
+pub(super) const TAIL: Duration = Duration::from_secs(30);
+/// How long a record of our own may take to be read back before the reading is begun anew, at another node.
+const SILENCE: Duration = Duration::from_secs(5);
+/// The most news told at once.
+const PIECE: usize = 500;
+
+/// The reader. Clones are the same reader.
+#[derive(Clone)]
+pub(super) struct Reader(pub(super) Arc<Shared>);
+
+/// What the reader's tasks share.
+pub(super) struct Shared {
+    pub(super) plan: Arc<Plan>,
+    pub(super) source: Arc<str>,
+    /// What the correlation ids of this process begin with.
+    pub(super) origin: Arc<str>,
+    pub(super) link: Link,
+    publish: Link,
+    claims: Mutex<Claims>,
+    listeners: Mutex<Listeners>,
+    /// Everything from this time on has been read; `None` until the end of the stream was reached.
+    pub(super) known_since: watch::Sender<Option<UnixMs>>,
+    markers: OnceLock<mpsc::UnboundedSender<Parcel>>,
+}
+
+impl Reader {
+    /// A reader that begins with [`Reader::start`].
+    pub(super) fn new(plan: Arc<Plan>, source: Arc<str>, link: Link, publish: Link) -> Self {
+        let origin: String = Uuid::new_v4().simple().to_string().chars().take(12).collect();
+        Self(Arc::new(Shared {
+            plan,
+            source,
+            origin: origin.into(),
+            link,
+            publish,
+            claims: Mutex::default(),
+            listeners: Mutex::default(),
+            known_since: watch::Sender::new(None),
+            markers: OnceLock::new(),
+        }))
+    }
+
+    /// What the correlation ids of this process begin with.
+    pub(super) fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
+    /// Tells `listener` everything from now on.
+    pub(super) fn listen(&self, listener: Arc<dyn Listener>) {
+        self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(listener);
+    }
+
+    /// Starts reading, unless it has started.
+    pub(super) fn start(&self) {
+        self.0.markers.get_or_init(|| {
+            let (markers, inside) = mpsc::unbounded_channel();
+            let publisher = Publisher::new(self.0.publish.clone(), Proof::default());
+            tokio::spawn(publish_markers(publisher, inside));
+            tokio::spawn(self.clone().run());
+            markers
+        });
+    }
+
+    /// True once the last minutes have been read, as far back as the listeners' first need goes.
+    pub(super) fn has_caught_up(&self) -> bool {
+        let back = clock::now().minus(otpd_core::recent::WINDOW - TAIL);
+        self.0.known_since.borrow().is_some_and(|since| since <= back)
+    }
+
+    /// Since when everything is known.
+    pub(super) fn known_since(&self) -> watch::Receiver<Option<UnixMs>> {
+        self.0.known_since.subscribe()
+    }
+
+    /// True if the listeners know the requests that count against the ceiling of `provider`.
+    pub(super) fn knows_window(&self, provider: &ProviderName) -> bool {
+        let Some(since) = *self.0.known_since.borrow() else { return false };
+        let back = clock::now().since(since);
+        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().all(|listener| listener.knows_window(provider, back))
+    }
+
+    /// How far back the listeners want to be told.
+    pub(super) fn horizon(&self) -> Duration {
+        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+        listeners.iter().map(|listener| listener.horizon()).max().unwrap_or(otpd_core::recent::WINDOW)
+    }
+
+    /// Begins a claim to a lane. The receiver ends when another worker's claim is read after it.
+    pub(super) fn claim(&self, provider: &ProviderName) -> (ClaimId, oneshot::Receiver<()>) {
+        let id: ClaimId = format!("{}-{}", self.0.origin, Uuid::now_v7().simple()).into();
+        let lost = self.claims().begin(provider, id.clone());
+        (id, lost)
+    }
+
+    /// Gives a claim up.
+    pub(super) fn give_up(&self, provider: &ProviderName, id: &ClaimId) {
+        self.claims().give_up(provider, id);
+    }
+
+    /// The record that claims a lane, or renews the claim. The receiver is answered when it is read back.
+    pub(super) fn opened(
+        &self,
+        provider: &ProviderName,
+        claim: &ClaimId,
+        renewal: bool,
+        checkpoint: Option<&str>,
+    ) -> oneshot::Receiver<()> {
+        let id = Uuid::now_v7().to_string();
+        let (echo, answered) = oneshot::channel();
+        self.claims().expect(id.clone(), Some((provider.clone(), claim.clone())), echo);
+        let opened = wire::Opened { provider, claim, renewal, checkpoint };
+        self.mark(wire::opened(&self.0.plan, &self.0.source, &opened, &id, clock::now()));
+        answered
+    }
+
+    /// Answers `echo` when the record `id`, published under the current claim to a lane, is read back. Drops
+    /// it where this process has no claim, or loses it before.
+    pub(super) fn echo(&self, id: String, provider: &ProviderName, echo: Echo) {
+        let mut claims = self.claims();
+        if let Some(claim) = claims.current(provider) {
+            claims.expect(id, Some((provider.clone(), claim)), echo);
+        }
+    }
+
+    /// Ends its connection, for good.
+    pub(super) async fn close(&self) {
+        self.0.link.close().await;
+    }
+
+    /// The receiver is answered when everything that is on the stream by now has been read.
+    pub(super) fn barrier(&self) -> oneshot::Receiver<()> {
+        let (echo, reached) = oneshot::channel();
+        let id = Uuid::now_v7().to_string();
+        self.claims().expect(id.clone(), None, echo);
+        self.mark(wire::mark(&self.0.plan, &self.0.source, &self.0.origin, &id, clock::now()));
+        reached
+    }
+
+    fn mark(&self, parcel: Parcel) {
+        if let Some(markers) = self.0.markers.get() {
+            // The task ends only with the queue.
+            let _ = markers.send(parcel);
+        }
+    }
+
+    fn claims(&self) -> std::sync::MutexGuard<'_, Claims> {
+        self.0.claims.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn run(self) {
+        let mut next = None;
+        let mut past = None;
+        let mut backoff = Backoff::default();
+        let mut told = false;
+        loop {
+            let began = tokio::time::Instant::now();
+            let error = self.follow(&mut next, &mut past).await;
+            if self.0.link.is_closed() {
+                return;
+            }
+            if began.elapsed() > SILENCE * 2 {
+                (backoff, told) = (Backoff::default(), false);
+            }
+            if !std::mem::replace(&mut told, true) {
+                warn!("the events stream cannot be read: {error}; reading again, no job is started before");
+            }
+            backoff.pause().await;
+        }
+    }
+
+    /// Reads to the end of the stream and stays there, until that fails.
+    async fn follow(&self, next: &mut Option<u64>, past: &mut Option<past::Task>) -> QueueError {
+        let began_at = clock::now().minus(TAIL);
+        let start = next.map_or(Start::At(began_at), Start::Offset);
+        let mut stream = match StreamReader::open(&self.0.link, &self.0.plan.events(), start).await {
+            Ok(stream) => stream,
+            Err(error) => return error,
+        };
+        let mut reached_the_end = self.barrier();
+        let (mut when, mut first) = (When::Past, None);
+        loop {
+            let record = match stream.next_within(SILENCE).await {
+                Ok(record) => record,
+                Err(QueueError::Away { .. }) if stream.is_open() && !self.is_overdue(when) => continue,
+                Err(error) => {
+                    // A stream that was made anew counts from 0; one that is only silent is read at another node.
+                    *next = next.filter(|_| when == When::Live);
+                    stream.give_up_connection();
+                    return error;
+                }
+            };
+            first.get_or_insert(record.offset);
+            *next = Some(self.take(record, &mut stream, when));
+            if when == When::Past && reached_the_end.try_recv().is_ok() {
+                when = When::Live;
+                if past.is_none() {
+                    info!("the end of the events stream is reached");
+                    self.0.known_since.send_replace(Some(began_at));
+                    *past = Some(past::begin(self.clone(), began_at, first.unwrap_or_default()));
+                }
+            }
+        }
+    }
+
+    /// True if a record of our own should have been read back by now.
+    fn is_overdue(&self, when: When) -> bool {
+        when == When::Past || self.claims().is_awaited()
+    }
+
+    /// Takes a record and all that are there with it; gives the offset to go on at.
+    fn take(&self, first: Record, stream: &mut StreamReader, when: When) -> u64 {
+        let mut news = Vec::new();
+        let mut next = first.offset + 1;
+        self.read(first, &mut news);
+        while news.len() < PIECE {
+            // An error shows itself again at the next reading.
+            let Some(Ok(record)) = stream.next_ready() else { break };
+            next = record.offset + 1;
+            self.read(record, &mut news);
+        }
+        self.tell(news, when);
+        next
+    }
+
+    /// Reads one record: what it says to this process at once, what it says to the listeners into `news`.
+    pub(super) fn read(&self, record: Record, news: &mut Vec<News>) {
+        let properties = &record.message.properties;
+        let correlation = properties.correlation_id().as_ref().map_or("", |id| id.as_str());
+        let own = correlation.starts_with(&*self.0.origin);
+        let kind = properties.kind().as_ref().map_or("", |kind| kind.as_str());
+        if kind == wire::OPENED_TYPE {
+            self.read_opened(&record, correlation, own, news);
+        } else if !own && let Some(fact) = fact_json::decode(&record.message.data) {
+            news.push(News::Fact(fact));
+        }
+        if own && let Some(id) = properties.message_id() {
+            self.claims().read_own(id.as_str());
+        }
+    }
+
+    fn read_opened(&self, record: &Record, correlation: &str, own: bool, news: &mut Vec<News>) {
+        let Some(opened) = wire::read_opened(&record.message.data) else { return };
+        // A version of otpd that made no claims identified each record by its message id alone.
+        let id = record.message.properties.message_id().as_ref().map_or("", |id| id.as_str());
+        let claim = if correlation.is_empty() { id } else { correlation };
+        let mut claims = self.claims();
+        let is_current = claims.current(&opened.provider).is_some_and(|current| *current == *claim);
+        if !opened.renewal && (is_current || !own) && claims.read_claim(&opened.provider, claim) {
+            warn!(provider = %opened.provider, "another worker has opened this lane; giving it up here");
+        }
+        drop(claims);
+        if !own {
+            news.push(News::Opened { provider: opened.provider, checkpoint: opened.checkpoint });
+        }
+    }
+
+    /// Tells the listeners.
+    pub(super) fn tell(&self, news: Vec<News>, when: When) {
+        if news.is_empty() {
+            return;
+        }
+        let listeners = self.0.listeners.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((last, others)) = listeners.split_last() else { return };
+        for listener in others {
+            listener.hear(news.clone(), when);
+        }
+        last.hear(news, when);
+    }
+}
+
+/// Publishes markers, each until it is confirmed: under the same id, so the first that comes by will do.
+async fn publish_markers(mut publisher: Publisher, mut inside: mpsc::UnboundedReceiver<Parcel>) {
+    let mut waiting: Vec<Parcel> = Vec::new();
+    loop {
+        if waiting.is_empty() && inside.recv_many(&mut waiting, WINDOW).await == 0 {
+            return;
+        }
+        let window: Vec<&Parcel> = waiting.iter().take(WINDOW).collect();
+        let Some(fates) = publisher.window_at_last(&window).await else { return };
+        let mut fates = fates.into_iter();
+        waiting.retain(|_| fates.next() != Some(Fate::Confirmed));
+        if !waiting.is_empty() {
+            Backoff::default().pause().await;
+        }
+    }
+}
