@@ -1,10 +1,14 @@
 //! A network that misbehaves on command, between a client and a broker.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+
+/// So many bytes of a client's are kept, to know which connection it is.
+const HANDSHAKE: usize = 4096;
 
 /// What happens to traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +17,10 @@ struct Weather {
     swallows: bool,
     /// Connections made before this number are reset.
     resets: u32,
+    /// Connections in whose handshake this stands are half dead.
+    half_dead: Option<&'static str>,
+    /// ...if they were made before this number.
+    half_kills: u32,
 }
 
 /// A TCP proxy on the loopback. Ends when dropped.
@@ -31,7 +39,8 @@ impl Proxy {
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let (weather, seen) = watch::channel(Weather { swallows: false, resets: 0 });
+        let (weather, seen) =
+            watch::channel(Weather { swallows: false, resets: 0, half_dead: None, half_kills: 0 });
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 tokio::spawn(pass(client, target, seen.clone()));
@@ -57,6 +66,15 @@ impl Proxy {
         self.weather.send_modify(|w| w.resets += 1);
     }
 
+    /// Ends the broker's side of the connections there are in whose handshake `name` stands, and tells their
+    /// client nothing: what it sends goes nowhere. New ones pass.
+    pub fn half_kill(&self, name: &'static str) {
+        self.weather.send_modify(|w| {
+            w.half_kills += 1;
+            w.half_dead = Some(name);
+        });
+    }
+
     /// Holds back every byte from now on, as a network does that loses packets.
     pub fn swallow(&self) {
         self.weather.send_modify(|w| w.swallows = true);
@@ -75,28 +93,51 @@ impl Drop for Proxy {
 }
 
 async fn pass(mut client: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
-    let resets = weather.borrow().resets;
+    let (resets, half_kills) = (weather.borrow().resets, weather.borrow().half_kills);
+    let handshake = Mutex::new(Vec::new());
+    let is_named = |name: &str| {
+        let said = handshake.lock().unwrap_or_else(PoisonError::into_inner);
+        said.windows(name.len()).any(|window| window == name.as_bytes())
+    };
+    let mut kills = weather.clone();
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     // Bad weather is made on command only: no waiting for more bytes.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let (mut from_client, mut to_client) = client.split();
     let (mut from_server, mut to_server) = server.split();
-    let reset = tokio::select! {
-        () = pump(&mut from_client, &mut to_server, weather.clone()) => false,
-        () = pump(&mut from_server, &mut to_client, weather.clone()) => false,
-        changed = weather.wait_for(|w| w.resets > resets) => changed.is_ok(),
+    let end = tokio::select! {
+        () = pump(&mut from_client, &mut to_server, weather.clone(), Some(&handshake)) => End::Closed,
+        () = pump(&mut from_server, &mut to_client, weather.clone(), None) => End::Closed,
+        changed = weather.wait_for(|w| w.resets > resets) => if changed.is_ok() { End::Reset } else { End::Closed },
+        Ok(_) = kills.wait_for(|w| w.half_kills > half_kills && w.half_dead.is_some_and(is_named)) => End::HalfDead,
     };
-    if reset {
-        // Closing without lingering is a reset.
-        let _ = client.set_zero_linger();
-        let _ = server.set_zero_linger();
+    match end {
+        End::Closed => {}
+        End::Reset => {
+            // Closing without lingering is a reset.
+            let _ = client.set_zero_linger();
+            let _ = server.set_zero_linger();
+        }
+        End::HalfDead => {
+            drop(server);
+            // What the client says goes nowhere, until it gives up.
+            let _ = tokio::io::copy(&mut client, &mut tokio::io::sink()).await;
+        }
     }
+}
+
+/// How a connection ends.
+enum End {
+    Closed,
+    Reset,
+    HalfDead,
 }
 
 async fn pump(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     mut weather: watch::Receiver<Weather>,
+    handshake: Option<&Mutex<Vec<u8>>>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -110,7 +151,13 @@ async fn pump(
         match read {
             Ok(0) | Err(_) => return,
             Ok(n) => match buffer.get(..n) {
-                Some(bytes) if to.write_all(bytes).await.is_ok() => {}
+                Some(bytes) if to.write_all(bytes).await.is_ok() => {
+                    if let Some(handshake) = handshake {
+                        let mut said = handshake.lock().unwrap_or_else(PoisonError::into_inner);
+                        let room = HANDSHAKE.saturating_sub(said.len()).min(bytes.len());
+                        said.extend(bytes.get(..room).unwrap_or_default());
+                    }
+                }
                 Some(_) | None => return,
             },
         }

@@ -79,10 +79,14 @@ impl<E: Endpoint> Lane<E> {
             if let Some(announced) = announced {
                 let in_time = tokio::time::timeout(ANNOUNCED_WITHIN, announced).await;
                 let is_certain = in_time.is_ok_and(|answer| answer.is_ok());
-                if !is_certain || !lease.holds(held.tag.session) {
+                if !is_certain {
                     stamp.over();
                     return Ended { held, answered: None, stamp, permit_at };
                 }
+            }
+            if !lease.holds(held.tag.session) {
+                stamp.over();
+                return Ended { held, answered: None, stamp, permit_at };
             }
             if let Some(message_id) = found(&*endpoint, &held).await {
                 stamp.over();

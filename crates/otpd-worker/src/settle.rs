@@ -41,7 +41,7 @@ impl<E: Endpoint> Lane<E> {
             self.metrics.possible_duplicates.inc();
         }
         self.hand_in(fact, Then::Keep, &held.span);
-        if self.draining || held.tag.session != self.session {
+        if self.draining || !self.lease.holds(held.tag.session) {
             return; // the next owner reads the fact, or the delivery comes again
         }
         held.ready_at = self.clock.mono_of(at);
@@ -54,7 +54,7 @@ impl<E: Endpoint> Lane<E> {
         let fact = self.fact(FactKind::Retrying, &held, Some(answer), now);
         self.hand_in(fact, Then::Keep, &held.span);
         self.take_back(&mut held);
-        if !self.draining && held.tag.session == self.session {
+        if !self.draining && self.lease.holds(held.tag.session) {
             self.back_to_the_room(held, None);
         }
     }

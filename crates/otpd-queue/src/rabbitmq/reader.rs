@@ -60,6 +60,21 @@ pub(super) struct Shared {
     markers: OnceLock<mpsc::UnboundedSender<Parcel>>,
 }
 
+/// How far the reader has come.
+struct Place {
+    /// The record to go on at.
+    next: Option<u64>,
+    /// When the last record was read.
+    read_at: UnixMs,
+    past: Option<past::Task>,
+}
+
+/// Why the reading broke off.
+struct Broken {
+    error: QueueError,
+    reached_the_end: bool,
+}
+
 impl Reader {
     /// A reader that begins with [`Reader::start`].
     pub(super) fn new(plan: Arc<Plan>, source: Arc<str>, link: Link, publish: Link) -> Self {
@@ -186,17 +201,15 @@ impl Reader {
     }
 
     async fn run(self) {
-        let mut next = None;
-        let mut past = None;
+        let mut place = Place { next: None, read_at: clock::now(), past: None };
         let mut backoff = Backoff::default();
         let mut told = false;
         loop {
-            let began = tokio::time::Instant::now();
-            let error = self.follow(&mut next, &mut past).await;
+            let Broken { error, reached_the_end } = self.follow(&mut place, told).await;
             if self.0.link.is_closed() {
                 return;
             }
-            if began.elapsed() > SILENCE * 2 {
+            if reached_the_end {
                 (backoff, told) = (Backoff::default(), false);
             }
             if !std::mem::replace(&mut told, true) {
@@ -207,35 +220,40 @@ impl Reader {
     }
 
     /// Reads to the end of the stream and stays there, until that fails.
-    async fn follow(&self, next: &mut Option<u64>, past: &mut Option<past::Task>) -> QueueError {
-        let began_at = clock::now().minus(TAIL);
-        let start = next.map_or(Start::At(began_at), Start::Offset);
+    async fn follow(&self, place: &mut Place, told: bool) -> Broken {
+        let began_at = place.read_at.minus(TAIL);
+        let start = place.next.map_or(Start::At(began_at), Start::Offset);
         let mut stream = match StreamReader::open(&self.0.link, &self.0.plan.events(), start).await {
             Ok(stream) => stream,
-            Err(error) => return error,
+            Err(error) => return Broken { error, reached_the_end: false },
         };
-        let mut reached_the_end = self.barrier();
+        let mut end = self.barrier();
         let (mut when, mut first) = (When::Past, None);
         loop {
             let record = match stream.next_within(SILENCE).await {
                 Ok(record) => record,
                 Err(QueueError::Away { .. }) if stream.is_open() && !self.is_overdue(when) => continue,
                 Err(error) => {
-                    // A stream that was made anew counts from 0; one that is only silent is read at another node.
-                    *next = next.filter(|_| when == When::Live);
+                    if first.is_none() {
+                        // Perhaps the stream was made anew and counts from 0: reading goes on by the time.
+                        place.next = None;
+                    }
                     stream.give_up_connection();
-                    return error;
+                    return Broken { error, reached_the_end: when == When::Live };
                 }
             };
             first.get_or_insert(record.offset);
-            *next = Some(self.take(record, &mut stream, when));
-            if when == When::Past && reached_the_end.try_recv().is_ok() {
+            place.next = Some(self.take(record, &mut stream, when));
+            place.read_at = clock::now();
+            if when == When::Past && end.try_recv().is_ok() {
                 when = When::Live;
-                if past.is_none() {
-                    info!("the end of the events stream is reached");
-                    self.0.known_since.send_replace(Some(began_at));
-                    *past = Some(past::begin(self.clone(), began_at, first.unwrap_or_default()));
+                if told || place.past.is_none() {
+                    info!("the events stream is read to its end");
                 }
+                place.past.get_or_insert_with(|| {
+                    self.0.known_since.send_replace(Some(began_at));
+                    past::begin(self.clone(), began_at, first.unwrap_or_default())
+                });
             }
         }
     }
