@@ -1,8 +1,8 @@
 //! The process's one reader of the events stream.
 //!
 //! It starts with the first lane and never stops, so that a worker that stands by knows what the owner
-//! knows. It begins a little before now and stays at the end of the stream; meanwhile `past` reads what
-//! was written before, in pieces that begin ever further back.
+//! knows. It begins at the end of the stream and stays there; meanwhile `past` reads what was written
+//! before, in pieces that begin ever further back.
 //!
 //! Whatever a lane must be sure of is a record of its own, published and read back ([`Reader::claim`],
 //! [`Reader::echo`]): a stream has one order, so everything that was confirmed before that record has been
@@ -34,8 +34,8 @@ use crate::listen::{Listener, Listeners, News, When};
 use crate::plan::Plan;
 use crate::seam::Proof;
 
-/// How far before its start the reader begins. What is older is read beside it.
-pub(super) const TAIL: Duration = Duration::from_secs(30);
+/// How far back reading begins again where the stream was made anew.
+const AGAIN: Duration = Duration::from_secs(30);
 /// How long a record of our own may take to be read back before the reading is begun anew, at another node.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The most news told at once.
@@ -55,15 +55,14 @@ pub(super) struct Shared {
     publish: Link,
     claims: Mutex<Claims>,
     listeners: Mutex<Listeners>,
-    /// Everything from this time on has been read; `None` until the end of the stream was reached.
+    /// Everything from this time on has been read; `None` until the last records have.
     pub(super) known_since: watch::Sender<Option<UnixMs>>,
     markers: OnceLock<mpsc::UnboundedSender<Parcel>>,
 }
 
 /// How far the reader has come.
 struct Place {
-    /// The record to go on at.
-    next: Option<u64>,
+    start: Start,
     /// When the last record was read.
     read_at: UnixMs,
     past: Option<past::Task>,
@@ -115,7 +114,7 @@ impl Reader {
 
     /// True once the last minutes have been read, as far back as the listeners' first need goes.
     pub(super) fn has_caught_up(&self) -> bool {
-        let back = clock::now().minus(otpd_core::recent::WINDOW - TAIL);
+        let back = clock::now().minus(otpd_core::recent::WINDOW - AGAIN);
         self.0.known_since.borrow().is_some_and(|since| since <= back)
     }
 
@@ -201,7 +200,7 @@ impl Reader {
     }
 
     async fn run(self) {
-        let mut place = Place { next: None, read_at: clock::now(), past: None };
+        let mut place = Place { start: Start::Last, read_at: clock::now(), past: None };
         let mut backoff = Backoff::default();
         let mut told = false;
         loop {
@@ -221,9 +220,7 @@ impl Reader {
 
     /// Reads to the end of the stream and stays there, until that fails.
     async fn follow(&self, place: &mut Place, told: bool) -> Broken {
-        let began_at = place.read_at.minus(TAIL);
-        let start = place.next.map_or(Start::At(began_at), Start::Offset);
-        let mut stream = match StreamReader::open(&self.0.link, &self.0.plan.events(), start).await {
+        let mut stream = match StreamReader::open(&self.0.link, &self.0.plan.events(), place.start).await {
             Ok(stream) => stream,
             Err(error) => return Broken { error, reached_the_end: false },
         };
@@ -236,24 +233,24 @@ impl Reader {
                 Err(error) => {
                     if first.is_none() {
                         // Perhaps the stream was made anew and counts from 0: reading goes on by the time.
-                        place.next = None;
+                        place.start = match place.start {
+                            Start::Last => Start::Last,
+                            Start::At(_) | Start::Offset(_) => Start::At(place.read_at.minus(AGAIN)),
+                        };
                     }
                     stream.give_up_connection();
                     return Broken { error, reached_the_end: when == When::Live };
                 }
             };
             first.get_or_insert(record.offset);
-            place.next = Some(self.take(record, &mut stream, when));
+            place.start = Start::Offset(self.take(record, &mut stream, when));
             place.read_at = clock::now();
             if when == When::Past && end.try_recv().is_ok() {
                 when = When::Live;
                 if told || place.past.is_none() {
                     info!("the events stream is read to its end");
                 }
-                place.past.get_or_insert_with(|| {
-                    self.0.known_since.send_replace(Some(began_at));
-                    past::begin(self.clone(), began_at, first.unwrap_or_default())
-                });
+                place.past.get_or_insert_with(|| past::begin(self.clone(), first.unwrap_or_default()));
             }
         }
     }

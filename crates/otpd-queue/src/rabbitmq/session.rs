@@ -38,7 +38,7 @@ const SILENT: Duration = Duration::from_millis(2400);
 /// How long a claim may take to be read back before it is published again: the stream was made anew.
 const CLAIM_AGAIN: Duration = Duration::from_secs(10);
 /// How often a claim is renewed, with the lane's checkpoint.
-const RENEW: Duration = Duration::from_secs(10);
+const RENEW: Duration = Duration::from_secs(5);
 /// By how much the clocks of producers and workers are taken to differ at most.
 const SKEW: Duration = Duration::from_secs(5);
 

@@ -26,8 +26,10 @@ const ASK_AFTER: u32 = 500;
 pub(super) enum Start {
     /// At what was written at this time, or a little before; at the end where nothing is that new.
     At(UnixMs),
-    /// At this record.
+    /// At this record, or at the first one that is still there.
     Offset(u64),
+    /// At the last records; at the next one where there is none.
+    Last,
 }
 
 /// A reader of a stream.
@@ -57,6 +59,7 @@ impl StreamReader {
         let offset = match start {
             // The protocol's timestamps have seconds; rounding down reads a little more.
             Start::At(at) => AMQPValue::Timestamp(at.0 / 1000),
+            Start::Last => AMQPValue::LongString("last".into()),
             Start::Offset(offset) => AMQPValue::LongLongInt(i64::try_from(offset).unwrap_or(i64::MAX)),
         };
         let mut arguments = FieldTable::default();
