@@ -1,0 +1,158 @@
+//! A standby that is really hot: with many facts in the last ten minutes and five lanes with a backlog, workers
+//! are replaced one by one, an owner is killed, and a whole fleet starts from nothing. How long does a lane
+//! stand still?
+//!
+//! `OTPD_FACTS` sets how many facts there are (20,000 unless set); figures are printed.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
+
+use std::time::Duration;
+
+use lapin::BasicProperties;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use otpd_core::{Fact, FactKind, fact_json};
+use otpd_sim::mock::Kind;
+use otpd_sim::{Control, Jobs, MockConfig};
+use otpd_tests::rabbit::{PATIENCE, channel, job, now, provider};
+use otpd_tests::{Broker, Scene, eventually};
+
+const LANES: [&str; 5] = ["a", "b", "c", "d", "e"];
+const PER_SECOND: u64 = 50;
+
+fn facts() -> u64 {
+    std::env::var("OTPD_FACTS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
+}
+
+/// Facts of another fleet's lane, spread over the last ten minutes.
+async fn fill(broker: &Broker, scene: &Scene) {
+    let stream = channel(&broker.url()).await;
+    stream.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
+    let (most, now) = (facts(), now());
+    let mut confirms = Vec::new();
+    for n in 0..most {
+        let at = now.minus(Duration::from_millis(600_000 - 600_000 * n / most));
+        let fact =
+            Fact { attempt: 1, ..Fact::new(FactKind::Accepted, job(&format!("old-{n}")), provider("z"), at) };
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_type(fact.kind.event_type().into())
+            .with_message_id(fact.event_id().into())
+            .with_timestamp(at.0 / 1000);
+        let body = fact_json::encode(&fact, "otpd/another");
+        let sent = stream.basic_publish(
+            scene.plan.events().into(),
+            fact.routing_key().into(),
+            BasicPublishOptions::default(),
+            &body,
+            properties,
+        );
+        confirms.push(sent.await.unwrap());
+        if confirms.len() == 1000 {
+            for confirm in confirms.drain(..) {
+                confirm.await.unwrap();
+            }
+        }
+    }
+}
+
+/// The longest time without a request in any lane, in seconds, after the first `skip` of each.
+fn longest_pause(scene: &Scene, skip: &[usize]) -> f64 {
+    let pause = |(lane, skip): (&&str, &usize)| {
+        let arrivals = scene.mock.arrivals(Kind::Verihubs, lane);
+        let after = arrivals.get(skip.saturating_sub(1)..).unwrap_or_default();
+        after.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    };
+    LANES.iter().zip(skip).map(pause).max().unwrap_or(0) as f64 / 1e6
+}
+
+fn sent(scene: &Scene) -> Vec<usize> {
+    LANES.iter().map(|lane| scene.mock.arrivals(Kind::Verihubs, lane).len()).collect()
+}
+
+async fn all_send_more(scene: &Scene, more: usize) {
+    let before = sent(scene);
+    eventually("every lane to send", PATIENCE, || async {
+        sent(scene).iter().zip(&before).all(|(now, before)| *now >= before + more).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_are_replaced_killed_and_started_with_many_facts() {
+    let broker = Broker::shared();
+    let mut config = String::from("[limits]\nrecipient = \"off\"\n");
+    let mut mock = MockConfig::default();
+    for lane in LANES {
+        config.push_str(&format!(
+            "[providers.{lane}]\nkind = \"verihubs\"\nbase_url = \"{{mock}}\"\nceiling = \"{PER_SECOND}/s\"\n\
+             app_id = \"{lane}\"\napi_key = \"key\"\n"
+        ));
+        mock.setup.push(Control {
+            account: Some(lane.into()),
+            ceilings: Some(vec!["50/s".parse().unwrap()]),
+            latency: "20ms..60ms".parse().ok(),
+            ..Control::of(Kind::Verihubs)
+        });
+    }
+    let routes = LANES.map(|lane| [lane]);
+    let lanes: Vec<_> = LANES.iter().zip(&routes).map(|(lane, routes)| (*lane, true, &routes[..])).collect();
+    let mut scene = Scene::set(broker, &broker.url(), &config, &lanes, mock).await;
+    fill(broker, &scene).await;
+    let old: Vec<String> = (0..facts()).map(|n| format!("old-{n}")).collect();
+    scene.expect(old.iter().map(String::as_str));
+    for (seed, lane) in LANES.iter().enumerate() {
+        scene.publish(lane, Jobs::new(seed as u64, 1500)).await;
+    }
+
+    let begun = tokio::time::Instant::now();
+    let mut fleet: Vec<_> = (0..3).map(|_| scene.worker()).collect();
+    all_send_more(&scene, 1).await;
+    println!(
+        "{} facts: cold start of three, every lane sends after {:.2} s",
+        facts(),
+        begun.elapsed().as_secs_f64()
+    );
+    for worker in &fleet {
+        worker.ready().await;
+    }
+    println!("{} facts: all three are ready after {:.2} s", facts(), begun.elapsed().as_secs_f64());
+
+    let before = sent(&scene);
+    for _ in 0..3 {
+        let next = scene.worker();
+        next.ready().await;
+        assert!(fleet.remove(0).stop().await.success(), "{}", scene.log());
+        fleet.push(next);
+        all_send_more(&scene, 50).await;
+    }
+    let replaced = longest_pause(&scene, &before);
+    println!("{} facts: rolling update of three: a lane stood still {replaced:.2} s at most", facts());
+
+    let before = sent(&scene);
+    for _ in 0..2 {
+        fleet.remove(0).kill9();
+        all_send_more(&scene, 50).await;
+        let next = scene.worker();
+        next.ready().await;
+        fleet.push(next);
+    }
+    let killed = longest_pause(&scene, &before);
+    println!("{} facts: owners killed: a lane stood still {killed:.2} s at most", facts());
+
+    scene.until_all_ended().await;
+    let (summary, repeats) = scene.close_but_for_repeats();
+    for account in scene.mock.stats().accounts {
+        let most = account.most_in(Duration::from_secs(1)).unwrap_or(0);
+        assert!(most <= PER_SECOND, "{most} in a second: {account:?}");
+        assert!(!account.answers.contains_key(&429), "{account:?}");
+    }
+    println!("{summary}; {repeats} told twice");
+    assert!(replaced < 5.0 && killed < 5.0, "stood still {replaced} s and {killed} s");
+}
