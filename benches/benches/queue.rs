@@ -46,13 +46,13 @@ fn provider() -> ProviderName {
 }
 
 fn plan(prefix: &str) -> Plan {
-    let lane =
-        LanePlan { provider: provider(), single_owner: false, routes: vec![RouteName::parse("p").unwrap()] };
+    let lane = LanePlan::new(provider(), vec![RouteName::parse("p").unwrap()]);
     Plan {
         prefix: prefix.into(),
         lanes: vec![lane],
         dead_retention: Duration::from_secs(3600),
         events_retention: Duration::from_secs(3600),
+        ..Plan::default()
     }
 }
 

@@ -14,16 +14,15 @@ use otpd_queue::{
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A plan with one single-owner lane for each provider, each a route to itself.
+/// A plan with one lane for each provider, of one owner, each a route to itself.
 #[must_use]
 pub fn plan(prefix: &str, providers: &[&str]) -> Plan {
-    let lane =
-        |name: &&str| LanePlan { provider: provider(name), single_owner: true, routes: vec![route(name)] };
+    let lane = |name: &&str| LanePlan::new(provider(name), vec![route(name)]);
     Plan {
         prefix: prefix.into(),
         lanes: providers.iter().map(lane).collect(),
         dead_retention: Duration::from_secs(3600),
-        events_retention: Duration::from_secs(24 * 3600),
+        ..Plan::default()
     }
 }
 

@@ -63,17 +63,13 @@ impl Scene {
             prefix: prefix.clone(),
             lanes: lanes
                 .iter()
-                .map(|(name, single_owner, routes)| LanePlan {
-                    provider: provider(name),
-                    single_owner: *single_owner,
-                    routes: routes.iter().map(|r| route(r)).collect(),
+                .map(|(name, _, routes)| {
+                    LanePlan::new(provider(name), routes.iter().map(|r| route(r)).collect())
                 })
                 .collect(),
-            dead_retention: Duration::from_secs(7 * 86_400),
-            events_retention: Duration::from_secs(86_400),
+            ..Plan::default()
         };
         let queue = rabbit(&broker.url(), &plan);
-        queue.apply_topology().await.expect("the topology is new");
         let dir = std::env::temp_dir().join(format!(
             "otpd-scene-{}-{}",
             std::process::id(),
@@ -86,6 +82,14 @@ impl Scene {
             providers.replace("{mock}", &mock.url())
         );
         std::fs::write(&config, text).expect("writable");
+        // By the config and not by the plan above: workers compare what was applied with their config.
+        let applied = Command::new(otpd_bin())
+            .args(["topology", "apply", "--config"])
+            .arg(&config)
+            .env("OTPD__BROKER__URL", format!("\"{}\"", broker.url()))
+            .output()
+            .expect("the binary starts");
+        assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
         let facts = queue.follow(Duration::from_secs(60)).await.expect("the stream is there");
         Self {
             mock,

@@ -255,16 +255,15 @@ fn config(file: &Path) -> EmbeddedConfig {
 }
 
 fn plan() -> Plan {
-    let lane = |provider, route| LanePlan {
-        provider: ProviderName::parse(provider).unwrap(),
-        single_owner: true,
-        routes: vec![RouteName::parse(route).unwrap()],
+    let lane = |provider, route| {
+        LanePlan::new(ProviderName::parse(provider).unwrap(), vec![RouteName::parse(route).unwrap()])
     };
     Plan {
         prefix: "otp.".into(),
         lanes: vec![lane("alpha", "login"), lane("beta", "alerts")],
         dead_retention: Duration::from_secs(3_600),
         events_retention: Duration::from_secs(86_400),
+        ..Plan::default()
     }
 }
 

@@ -75,7 +75,7 @@ async fn sends_a_job_and_notices_an_unknown_route(example: Example) {
     let url = Broker::shared().vhost();
     let mut plan = plan("otp.", &["verihubs"]);
     // One by one, as below, can be taken only from a lane without a single owner.
-    plan.lanes[0].single_owner = false;
+    plan.lanes[0].owners = otpd_queue::Owners::Many;
     rabbit(&url, &plan).apply_topology().await.unwrap();
     let lane = plan.lane_queue(&provider("verihubs"));
     let admin = channel(&url).await;

@@ -192,8 +192,8 @@ async fn facts_that_nobody_takes_hold_the_lane_until_somebody_does() {
     let mut lane = LaneInHand::open(&queue, LANE, 10);
     let jobs = lane.deliveries(10).await;
     let (admin, events) = (channel(&broker.url()).await, plan.events());
-    let arguments = FieldTable::default;
-    admin.queue_unbind(events.clone().into(), events.clone().into(), "#".into(), arguments()).await.unwrap();
+    let (facts, arguments) = (plan.facts_exchange(), FieldTable::default);
+    admin.queue_unbind(events.clone().into(), facts.clone().into(), "".into(), arguments()).await.unwrap();
     jobs.iter().for_each(|job| lane.accept(job));
     let settler = lane.settler.clone();
     let flush = settler.flush();
@@ -201,7 +201,7 @@ async fn facts_that_nobody_takes_hold_the_lane_until_somebody_does() {
     let held = tokio::time::timeout(Duration::from_secs(2), &mut flush).await;
     assert!(held.is_err(), "acknowledged without its fact");
     let bind = QueueBindOptions::default();
-    admin.queue_bind(events.clone().into(), events.into(), "#".into(), bind, arguments()).await.unwrap();
+    admin.queue_bind(events.into(), facts.into(), "".into(), bind, arguments()).await.unwrap();
     tokio::time::timeout(PATIENCE, flush).await.expect("the fact finds its way");
     accepted_until(&queue, |seen| seen.len() == 10).await;
     lane.close().await;

@@ -35,8 +35,8 @@ async fn a_check_names_what_is_missing_and_what_differs_and_changes_nothing() {
     let broker = Broker::shared();
     let plan = plan(&broker.prefix(), &["verihubs"]);
     let queue = rabbit(&broker.url(), &plan);
-    assert_eq!(queue.check_topology().await.unwrap().len(), 7, "four exchanges and three queues are missing");
-    assert_eq!(queue.check_topology().await.unwrap().len(), 7, "checking has made nothing");
+    assert_eq!(queue.check_topology().await.unwrap().len(), 13, "seven exchanges and six queues are missing");
+    assert_eq!(queue.check_topology().await.unwrap().len(), 13, "checking has made nothing");
 
     // Somebody made the lane by hand, without its delivery limit and with another overflow.
     let admin = channel(&broker.url()).await;
@@ -79,7 +79,7 @@ async fn what_the_broker_buries_is_listed_and_replayed_without_its_past() {
     let broker = Broker::shared();
     let mut plan = plan(&broker.prefix(), &["verihubs"]);
     // One by one, as below, can be taken only from a lane without a single owner.
-    plan.lanes[0].single_owner = false;
+    plan.lanes[0].owners = otpd_queue::Owners::Many;
     let queue = rabbit(&broker.url(), &plan);
     queue.apply_topology().await.unwrap();
     enqueue_all(&queue, "verihubs", ["poison".to_owned()]).await;

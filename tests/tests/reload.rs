@@ -203,6 +203,8 @@ async fn a_signal_applies_at_once_and_a_route_may_begin_elsewhere() {
         let other = text.replace("[\"verihubs\", \"msgai\"]", "[\"msgai\", \"verihubs\"]");
         format!("{other}[routes.fresh]\nproviders = [\"msgai\"]\n")
     });
+    let (code, _, said) = scene.otpd(&["topology", "apply"]);
+    assert_eq!(code, 0, "{said}");
     let asked = Instant::now();
     worker.signal("HUP");
     until_applied(&worker, 1.0).await;

@@ -17,7 +17,7 @@ pub mod seam;
 pub use dead::{DeadFilter, DeadLetter};
 pub use error::QueueError;
 pub use listen::{Deaf, Listener, News, When};
-pub use plan::{Difference, LanePlan, Plan};
+pub use plan::{Applied, Difference, LanePlan, Owners, Plan, Standing};
 pub use queue::Queue;
 pub use seam::{
     Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, QueueNames, Section,

@@ -11,7 +11,7 @@ use crate::dead::{DeadFilter, DeadLetter};
 use crate::embedded::Embedded;
 use crate::error::QueueError;
 use crate::listen::Listener;
-use crate::plan::Difference;
+use crate::plan::{Applied, Difference, Standing};
 use crate::rabbitmq::Rabbit;
 use crate::seam::{LaneQueue, LaneSpec, QueueNames, TraceContext};
 
@@ -81,8 +81,39 @@ impl Queue {
     ///
     /// # Errors
     /// [`QueueError::Topology`] with every difference; [`QueueError::Away`], [`QueueError::Refused`].
-    pub async fn apply_topology(&self) -> Result<(), QueueError> {
+    pub async fn apply_topology(&self) -> Result<Applied, QueueError> {
         either!(self, q => q.apply_topology().await)
+    }
+
+    /// The same where nothing was ever applied; else does nothing. For a worker's first start.
+    ///
+    /// # Errors
+    /// As [`Queue::apply_topology`].
+    pub async fn apply_topology_if_empty(&self) -> Result<Applied, QueueError> {
+        either!(self, q => q.apply_topology_if_empty().await)
+    }
+
+    /// Whether a worker can start, found out without any right to configure.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn topology_standing(&self) -> Result<Standing, QueueError> {
+        either!(self, q => q.topology_standing().await)
+    }
+
+    /// What a worker does about a plan that changed while it runs: a file follows it; of a broker it only says
+    /// what is not as planned, which whoever applies the topology has to change.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`], [`QueueError::File`].
+    pub async fn follow_topology(&self) -> Result<Vec<Difference>, QueueError> {
+        match self {
+            Self::Embedded(file) => file.apply_topology().await.map(|_| Vec::new()),
+            Self::Rabbit(rabbit) => match rabbit.topology_standing().await? {
+                Standing::Empty => Ok(Vec::new()),
+                Standing::Ready(differences) | Standing::Behind(differences) => Ok(differences),
+            },
+        }
     }
 
     /// Compares without touching anything. Empty: all as planned.

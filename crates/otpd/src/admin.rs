@@ -22,7 +22,7 @@ pub type Lanes = Vec<(ProviderName, watch::Receiver<LaneState>)>;
 /// What the admin port shows.
 #[derive(Clone)]
 pub struct Shown {
-    /// Where each lane stands; empty until the broker was found and the lanes opened.
+    /// Where each lane stands; empty until broker and topology were found and the lanes opened.
     pub lanes: Arc<OnceLock<Lanes>>,
     /// The counters.
     pub metrics: Arc<Metrics>,
@@ -62,7 +62,7 @@ async fn alive() -> &'static str {
 /// Ready: every lane consumes. One line a lane.
 async fn ready(State(shown): State<Shown>) -> Response {
     let Some(lanes) = shown.lanes.get() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "waiting for the broker\n").into_response();
+        return (StatusCode::SERVICE_UNAVAILABLE, "waiting for the broker, or for its topology (the log says which)\n").into_response();
     };
     let mut text = String::new();
     let mut all = true;

@@ -253,7 +253,8 @@ pub struct FilterArgs {
 /// `otpd topology ...`
 #[derive(Debug, Subcommand)]
 pub enum TopologyCommand {
-    /// Declares what is missing. Where something is there but different, touches nothing and says what.
+    /// Declares what is missing, leads routes where the config says, and records that. Where an exchange or a
+    /// queue is there but different, touches nothing and says what.
     Apply,
     /// Compares without touching anything; exits with 1 where something is missing or different.
     Check {

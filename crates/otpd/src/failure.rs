@@ -67,7 +67,7 @@ impl From<QueueError> for Failure {
                 "; correct user, password or virtual host in broker.url, or grant the rights"
             }
             QueueError::Topology(_) => {
-                "; nothing was touched: put the config right, or delete what differs once it is empty"
+                "; put the config right, or delete what differs once it is empty (the runbook says how: Change the topology)"
             }
             QueueError::File { .. } => "; correct the path in broker.url, or its rights",
             // These two say it themselves.

@@ -52,8 +52,7 @@ impl Ground {
         Plan {
             prefix,
             lanes: vec![lane_plan("alpha", &["alpha", "login"]), lane_plan("beta", &["beta", "alerts"])],
-            dead_retention: Duration::from_secs(7 * 86_400),
-            events_retention: Duration::from_secs(86_400),
+            ..Plan::default()
         }
     }
 
@@ -207,11 +206,7 @@ pub(crate) async fn depths_become(queue: &Queue, expected: &[(&str, u64)]) {
 }
 
 pub(crate) fn lane_plan(provider: &str, routes: &[&str]) -> LanePlan {
-    LanePlan {
-        provider: provider_name(provider),
-        single_owner: true,
-        routes: routes.iter().map(|r| route_name(r)).collect(),
-    }
+    LanePlan::new(provider_name(provider), routes.iter().map(|r| route_name(r)).collect())
 }
 
 pub(crate) fn provider_name(text: &str) -> ProviderName {

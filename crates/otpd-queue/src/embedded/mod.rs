@@ -46,7 +46,7 @@ use self::writer::Writer;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
 use crate::listen::{Listener, Listeners, News, When};
-use crate::plan::{Difference, Plan};
+use crate::plan::{Applied, Difference, Plan, Standing};
 use crate::seam::{Checkpoint, LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
 
 /// The most bytes of a body: what RabbitMQ 4 takes in one message.
@@ -194,8 +194,30 @@ impl Embedded {
     ///
     /// # Errors
     /// [`QueueError::File`].
-    pub async fn apply_topology(&self) -> Result<(), QueueError> {
-        self.ask((), Work::Apply).await
+    pub async fn apply_topology(&self) -> Result<Applied, QueueError> {
+        self.ask((), Work::Apply).await?;
+        let plan = self.shared.plan.clone();
+        let to_retire = self.read(move |file| topology::unplanned(file, &plan)).await?;
+        Ok(Applied { generation: 0, to_retire })
+    }
+
+    /// See [`Queue::apply_topology_if_empty`](crate::Queue::apply_topology_if_empty). A file has one owner, which
+    /// follows its config.
+    ///
+    /// # Errors
+    /// [`QueueError::File`].
+    pub async fn apply_topology_if_empty(&self) -> Result<Applied, QueueError> {
+        self.apply_topology().await
+    }
+
+    /// See [`Queue::topology_standing`](crate::Queue::topology_standing): the file is made as planned when its
+    /// owner opens it.
+    ///
+    /// # Errors
+    /// None; as the other backend.
+    #[allow(clippy::unused_async, reason = "as the other backend")]
+    pub async fn topology_standing(&self) -> Result<Standing, QueueError> {
+        Ok(Standing::Ready(Vec::new()))
     }
 
     /// See [`Queue::check_topology`](crate::Queue::check_topology).

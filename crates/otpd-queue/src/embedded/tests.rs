@@ -49,16 +49,15 @@ fn config(path: &Path) -> EmbeddedConfig {
 }
 
 fn plan(lanes: &[(&str, &[&str])]) -> Plan {
-    let lane = |(provider, routes): &(&str, &[&str])| LanePlan {
-        provider: name(provider),
-        single_owner: true,
-        routes: routes.iter().map(|r| RouteName::parse(r).unwrap()).collect(),
+    let lane = |(provider, routes): &(&str, &[&str])| {
+        LanePlan::new(name(provider), routes.iter().map(|r| RouteName::parse(r).unwrap()).collect())
     };
     Plan {
         prefix: "otp.".into(),
         lanes: lanes.iter().map(lane).collect(),
         dead_retention: Duration::from_secs(3_600),
         events_retention: Duration::from_secs(86_400),
+        ..Plan::default()
     }
 }
 

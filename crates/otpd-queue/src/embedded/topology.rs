@@ -33,7 +33,7 @@ pub(super) fn compare(file: &Connection, plan: &Plan) -> rusqlite::Result<Vec<Di
         if !lanes.iter().any(|l| l == provider) {
             differences.push(Difference::Missing { what: format!("lane {provider}") });
         }
-        for route in &lane.routes {
+        for (route, _) in lane.bound_routes() {
             let what = format!("route {route}");
             match routes.remove(route.as_str()) {
                 None => differences.push(Difference::Missing { what }),
@@ -53,12 +53,22 @@ pub(super) fn compare(file: &Connection, plan: &Plan) -> rusqlite::Result<Vec<Di
     Ok(differences)
 }
 
+/// The providers whose lanes are in the file and in no plan.
+pub(super) fn unplanned(file: &Connection, plan: &Plan) -> rusqlite::Result<Vec<String>> {
+    let mut lanes: Vec<String> = file
+        .prepare_cached("SELECT provider FROM lanes ORDER BY provider")?
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    lanes.retain(|lane| !plan.lanes.iter().any(|planned| planned.provider.as_str() == lane));
+    Ok(lanes)
+}
+
 /// Makes the file as planned.
 pub(super) fn apply(file: &Connection, plan: &Plan) -> rusqlite::Result<()> {
     file.execute("DELETE FROM routes", [])?;
     for lane in &plan.lanes {
         let id = lane_of(file, &lane.provider)?;
-        for route in &lane.routes {
+        for (route, _) in lane.bound_routes() {
             file.prepare_cached("INSERT OR REPLACE INTO routes (route, lane) VALUES (?1, ?2)")?
                 .execute(params![route.as_str(), id])?;
         }

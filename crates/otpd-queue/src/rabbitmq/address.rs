@@ -15,9 +15,16 @@ pub struct BrokerUrl(AMQPUri);
 
 /// A text that is not the URL of a broker. Does not repeat the text: it may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the URL of a broker: {why}; write amqp://user:password@host:5672/vhost")]
+#[error("not the URL of a broker: {why}; {write}")]
 pub struct InvalidUrl {
     why: &'static str,
+    write: &'static str,
+}
+
+impl InvalidUrl {
+    fn because(why: &'static str) -> Self {
+        Self { why, write: "write amqp://user:password@host:5672/vhost" }
+    }
 }
 
 impl FromStr for BrokerUrl {
@@ -25,19 +32,23 @@ impl FromStr for BrokerUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidUrl> {
         let rest = text.strip_prefix("amqp://").or_else(|| text.strip_prefix("amqps://"));
-        let rest = rest.ok_or(InvalidUrl { why: "it must begin with amqp:// or amqps://" })?;
+        let rest = rest.ok_or_else(|| InvalidUrl::because("it must begin with amqp:// or amqps://"))?;
         let host = rest.split(['/', '?']).next().unwrap_or_default().rsplit('@').next().unwrap_or_default();
         if host.is_empty() || host.starts_with(':') {
-            return Err(InvalidUrl { why: "it names no host" });
+            return Err(InvalidUrl::because("it names no host"));
         }
         let mut uri: AMQPUri = text
             .parse()
-            .map_err(|_| InvalidUrl { why: "the port, an escape or a parameter cannot be read" })?;
+            .map_err(|_| InvalidUrl::because("the port, an escape or a parameter cannot be read"))?;
         // 255 bytes is what the protocol's short strings hold.
         if uri.vhost.len() > 255 {
-            return Err(InvalidUrl { why: "the virtual host has more than 255 bytes" });
+            return Err(InvalidUrl::because("the virtual host has more than 255 bytes"));
         }
-        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        if *uri.query.heartbeat.get_or_insert(HEARTBEAT) == 0 {
+            let why = "heartbeat=0 turns heartbeats off, by which a dead connection is noticed before its lane has \
+                       another owner";
+            return Err(InvalidUrl { why, write: "leave it out (10 s), or write heartbeat=10" });
+        }
         Ok(Self(uri))
     }
 }
@@ -119,5 +130,7 @@ mod tests {
         let beat = |text: &str| text.parse::<BrokerUrl>().unwrap().expose().query.heartbeat;
         assert_eq!(beat("amqp://h"), Some(10));
         assert_eq!(beat("amqp://h/?heartbeat=4"), Some(4));
+        let refusal = "amqp://h/?heartbeat=0".parse::<BrokerUrl>().unwrap_err().to_string();
+        assert!(refusal.contains("heartbeat=0") && refusal.ends_with("or write heartbeat=10"), "{refusal}");
     }
 }

@@ -19,15 +19,15 @@ pub(super) fn read(plan: &Plan, got: &Delivery) -> DeadLetter {
     let small = |key| headers::number(table, key).and_then(|n| u32::try_from(n).ok());
     let death = Death::first(table);
     let buried_by_broker = text(headers::REASON).is_none();
-    let lane = format!("{}lane.", plan.prefix);
-    let provider = text(headers::PROVIDER).or_else(|| death.queue?.strip_prefix(lane.as_str()));
+    let named = text(headers::PROVIDER).map(|provider| ProviderName::parse(provider).ok());
+    let provider = named.unwrap_or_else(|| plan.provider_of(death.queue?));
     // The key is a route where the job came straight from its producer.
     let key = death.key.filter(|_| death.exchange == Some(plan.jobs_exchange().as_str()));
     DeadLetter {
         job: wire::message_id(&got.properties).unwrap_or_else(|| name_of(&got.data)),
         reason: text(headers::REASON).or(death.reason).and_then(Reason::parse),
         class: text(headers::CLASS).and_then(Class::parse),
-        provider: provider.and_then(|p| ProviderName::parse(p).ok()),
+        provider,
         route: text(headers::ROUTE).or(key).and_then(|r| RouteName::parse(r).ok()),
         http_status: small(headers::HTTP_STATUS).and_then(|s| u16::try_from(s).ok()),
         attempts: small(headers::ATTEMPTS).or_else(|| small(headers::ATTEMPT)).unwrap_or(0),
@@ -90,17 +90,11 @@ mod tests {
     use super::*;
     use bytes::Bytes;
     use lapin::BasicProperties;
-    use std::time::Duration;
 
     use crate::seam::{Burial, TraceContext};
 
     fn plan() -> Plan {
-        Plan {
-            prefix: "otp.".into(),
-            lanes: Vec::new(),
-            dead_retention: Duration::from_secs(60),
-            events_retention: Duration::from_secs(60),
-        }
+        Plan::default()
     }
 
     fn lying(properties: BasicProperties, body: &[u8]) -> Delivery {

@@ -1,6 +1,7 @@
 //! RabbitMQ 3.10 to 4.x, over AMQP 0.9.1 and without plugins.
 //!
 //! Read in this order: [`Rabbit`] (what the rest of otpd sees), `topology` (what the broker holds),
+//! `apply` and `record` (who changes it, and how that is known),
 //! `consume` and `session` (a lane's deliveries), `reader` (what a process knows of the fleet), `settle`
 //! (facts, moves, burials), `publisher` (confirms), `acks` (which acknowledgements to write), `link`
 //! and `dial` (connections).
@@ -13,20 +14,24 @@
 
 mod acks;
 mod address;
+mod apply;
 mod backoff;
 mod claims;
 mod clock;
 mod consume;
 mod dead_letters;
+mod desk;
 mod dial;
 mod door;
 mod follow;
 mod headers;
 mod letter;
 mod link;
+mod lock;
 mod past;
 mod publisher;
 mod reader;
+mod record;
 mod session;
 mod settle;
 mod stream;
@@ -42,6 +47,7 @@ use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs};
 use tokio::sync::mpsc;
 
 pub use self::address::{BrokerUrl, InvalidUrl};
+use self::apply::{On, Writer};
 use self::consume::{Lane, Orders};
 use self::dead_letters::Pile;
 use self::door::Door;
@@ -52,7 +58,7 @@ use self::settle::{Aside, Settling};
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
 use crate::listen::Listener;
-use crate::plan::{Difference, Plan};
+use crate::plan::{Applied, Difference, Plan, Standing};
 use crate::seam::{Checkpoint, LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
 
 /// What a RabbitMQ queue is made of.
@@ -188,16 +194,36 @@ impl Rabbit {
     ///
     /// # Errors
     /// [`QueueError::Topology`] with every difference; [`QueueError::Away`], [`QueueError::Refused`].
-    pub async fn apply_topology(&self) -> Result<(), QueueError> {
-        topology::apply(&self.0.consume, &self.0.plan).await
+    pub async fn apply_topology(&self) -> Result<Applied, QueueError> {
+        self.writer().apply(On::AnyBroker).await
     }
 
-    /// Compares without touching anything. Bindings cannot be read over AMQP and are not compared.
+    /// The same where nothing was ever applied; else does nothing.
+    ///
+    /// # Errors
+    /// As [`Rabbit::apply_topology`].
+    pub async fn apply_topology_if_empty(&self) -> Result<Applied, QueueError> {
+        self.writer().apply(On::EmptyBroker).await
+    }
+
+    fn writer(&self) -> Writer<'_> {
+        Writer { plan: &self.0.plan, source: &self.0.source, urls: &self.0.urls }
+    }
+
+    /// Compares without touching anything. Bindings are compared as they are recorded.
     ///
     /// # Errors
     /// [`QueueError::Away`], [`QueueError::Refused`].
     pub async fn check_topology(&self) -> Result<Vec<Difference>, QueueError> {
-        topology::check(&self.0.consume, &self.0.plan).await
+        apply::check(&self.0.consume, &self.0.plan).await
+    }
+
+    /// Whether a worker can start; needs no right to configure.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn topology_standing(&self) -> Result<Standing, QueueError> {
+        apply::standing(&self.0.consume, &self.0.plan).await
     }
 
     /// Follows facts: those of the last `back`, then new ones, until the receiver is dropped.

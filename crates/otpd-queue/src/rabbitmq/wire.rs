@@ -64,7 +64,7 @@ fn properties(kind: &str, id: &ShortString, at: UnixMs) -> BasicProperties {
         .with_app_id("otpd".into())
 }
 
-/// A fact for the events exchange.
+/// A fact for the stream.
 pub(super) fn fact(plan: &Plan, source: &str, origin: &str, fact: &Fact) -> Parcel {
     event(
         plan,
@@ -166,7 +166,7 @@ fn event(
         .with_content_type(fact_json::CONTENT_TYPE.into())
         .with_correlation_id(short(correlation));
     Parcel {
-        exchange: short(&plan.events()),
+        exchange: short(&plan.facts_exchange()),
         key: short(key),
         id,
         body: body.into(),
@@ -193,7 +193,7 @@ fn life(life: Life) -> Option<u64> {
     (!life.is_first()).then(|| life.number())
 }
 
-/// A job for the next lane.
+/// A job for a queue of the next lane, or of the same one.
 pub(super) fn moved(plan: &Plan, m: &Move) -> Parcel {
     let headers = traced(Headers::default(), &m.trace)
         .number(headers::ATTEMPT, Some(m.carried.attempts.into()))
@@ -203,7 +203,8 @@ pub(super) fn moved(plan: &Plan, m: &Move) -> Parcel {
         .number(headers::LIFE, life(m.carried.life))
         .number(headers::NOT_BEFORE, m.carried.not_before.map(|at| at.0))
         .number(headers::REPLAYED_AT, m.carried.replayed_at.map(|at| at.0));
-    send(plan.lanes_exchange(), m.to.as_str(), &m.job, m.body.clone(), m.taken_at, headers)
+    let key = Plan::section_key(&m.to, m.section);
+    send(plan.lanes_exchange(), &key, &m.job, m.body.clone(), m.taken_at, headers)
 }
 
 /// A dead letter.
@@ -284,15 +285,9 @@ pub(super) fn delivery(session: u32, got: lapin::message::Delivery) -> Delivery 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn plan() -> Plan {
-        Plan {
-            prefix: "otp.".into(),
-            lanes: Vec::new(),
-            dead_retention: Duration::from_secs(60),
-            events_retention: Duration::from_secs(60),
-        }
+        Plan::default()
     }
 
     /// What the broker would hand out for a parcel.
@@ -369,7 +364,10 @@ mod tests {
         for (renewal, checkpoint) in [(false, None), (true, Some(r#"{"window":[[1,2]]}"#))] {
             let claim = Opened { provider: &provider, claim: "o-1", renewal, checkpoint };
             let parcel = opened(&plan(), "otpd/test", &claim, "u-1", UnixMs(0));
-            assert_eq!(parcel.key.as_str(), "lane.opened.verihubs");
+            assert_eq!(
+                (parcel.exchange.as_str(), parcel.key.as_str()),
+                ("otp.facts", "lane.opened.verihubs")
+            );
             assert_eq!(parcel.properties.correlation_id().as_ref().unwrap().as_str(), "o-1");
             let event: serde_json::Value = serde_json::from_slice(&parcel.body).unwrap();
             assert_eq!((event["specversion"].as_str(), event["id"].as_str()), (Some("1.0"), Some("u-1")));

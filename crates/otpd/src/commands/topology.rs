@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use otpd_queue::Difference;
+use otpd_queue::{Difference, Queue};
 use serde_json::json;
 
-use crate::cli::TopologyCommand;
+use crate::cli::{Json, TopologyCommand};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::{open, output};
@@ -17,29 +17,37 @@ use crate::{open, output};
 pub async fn run(command: TopologyCommand, config: &Config) -> Result<ExitCode, Failure> {
     let queue = open::queue(config, open::source())?;
     let done = match command {
-        TopologyCommand::Apply => queue.apply_topology().await.map(|()| Vec::new()),
-        TopologyCommand::Check { .. } => queue.check_topology().await,
+        TopologyCommand::Apply => apply(&queue, config).await,
+        TopologyCommand::Check { json } => check(&queue, config, json).await,
     };
     queue.close().await;
-    let differences = done?;
-    match command {
-        TopologyCommand::Apply => {
-            let lanes = config.providers.len();
-            output::line(&format!("{}: as configured, {lanes} lanes", config.broker.address()))?;
-        }
-        TopologyCommand::Check { json } if json.json => {
-            let all: Vec<_> = differences.iter().map(as_json).collect();
-            output::json(&json!({ "as_configured": all.is_empty(), "differences": all }))?;
-        }
-        TopologyCommand::Check { .. } if differences.is_empty() => {
-            output::line(&format!("{}: as configured", config.broker.address()))?;
-        }
-        TopologyCommand::Check { .. } => {
-            output::table(["is", "what", "how"], differences.iter().map(as_row))?;
-            output::note(
-                "otpd: `otpd topology apply` declares what is missing; what differs has to be deleted first, or the config put right",
-            );
-        }
+    done
+}
+
+async fn apply(queue: &Queue, config: &Config) -> Result<ExitCode, Failure> {
+    let applied = queue.apply_topology().await?;
+    let (lanes, place) = (config.providers.len(), config.broker.address());
+    output::line(&format!("{place}: as configured, {lanes} lanes"))?;
+    for provider in applied.to_retire {
+        output::note(&format!(
+            "otpd: the lane of {provider} is still there, and no route leads to it any more; once no worker runs with the old config: `otpd topology retire {provider}`"
+        ));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn check(queue: &Queue, config: &Config, json: Json) -> Result<ExitCode, Failure> {
+    let differences = queue.check_topology().await?;
+    if json.json {
+        let all: Vec<_> = differences.iter().map(as_json).collect();
+        output::json(&json!({ "as_configured": all.is_empty(), "differences": all }))?;
+    } else if differences.is_empty() {
+        output::line(&format!("{}: as configured", config.broker.address()))?;
+    } else {
+        output::table(["is", "what", "how"], differences.iter().map(as_row))?;
+        output::note(
+            "otpd: `otpd topology apply` declares what is missing and leads routes where the config says; an exchange or queue that differs has to be deleted first, or the config put right",
+        );
     }
     Ok(if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

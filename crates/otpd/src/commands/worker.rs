@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use otpd_queue::{Difference, Queue, QueueError};
+use otpd_queue::{Queue, QueueError, Standing};
 use otpd_worker::{Clock, Metrics, Worker, WorkerError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -16,8 +16,8 @@ use crate::reload::snapshot::Snapshot;
 use crate::reload::{Log, Reloader, Reloads};
 use crate::{open, signals, version, wiring};
 
-/// The first and the longest wait for a broker that is away at the start.
-const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// The first and the longest wait for a broker that is away, or not ready, at the start.
+const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// Runs until SIGTERM or SIGINT; a second one ends at once.
 ///
@@ -78,31 +78,57 @@ fn failed(error: WorkerError) -> Failure {
     Failure::Failed(error.to_string())
 }
 
-/// Waits for the broker, says so, and makes sure that everything is there. What is missing is made;
-/// what differs is left alone and named.
+/// Waits for the broker, and for what this worker's lanes need there; says once what is missing. Where nothing
+/// was ever applied, this worker does it.
 async fn topology(queue: &Queue) -> Result<(), Failure> {
     let mut wait = WAITS.0;
+    let mut told = String::new();
     loop {
-        match made(queue).await {
+        match standing(queue).await {
+            Ok(Standing::Ready(others)) => {
+                for other in others {
+                    tracing::warn!("{other}; this worker's lanes do not need it: it goes on, and changes nothing; `otpd topology check` compares");
+                }
+                return Ok(());
+            }
+            // It was empty a moment ago.
+            Ok(Standing::Empty) => {}
+            Ok(Standing::Behind(differences)) => {
+                let words: Vec<String> = differences.iter().map(ToString::to_string).collect();
+                if said_anew(&mut told, words.join("; ")) {
+                    tracing::error!("the topology is not as this config needs it: {told}; run `otpd topology apply`; waiting for that");
+                }
+            }
             Err(QueueError::Away { url, why }) => {
                 tracing::warn!(%url, why, again_in = ?wait, "the broker is away; waiting for it");
-                tokio::time::sleep(wait).await;
-                wait = (wait * 2).min(WAITS.1);
             }
-            done => return Ok(done?),
+            Err(refused @ (QueueError::Refused { .. } | QueueError::Topology(_))) => {
+                if said_anew(&mut told, refused.to_string()) {
+                    tracing::error!("{told}; run `otpd topology apply` as a user who may configure; waiting for that");
+                }
+            }
+            Err(other) => return Err(other.into()),
         }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(WAITS.1);
     }
 }
 
-/// Everything is made at every start, also where no part is missing: AMQP cannot be asked for bindings, and
-/// a route that is new has nothing else.
-async fn made(queue: &Queue) -> Result<(), QueueError> {
-    let missing = queue.check_topology().await?;
-    if missing.iter().any(|d| matches!(d, Difference::Different { .. })) {
-        return Err(QueueError::Topology(missing));
+fn said_anew(told: &mut String, words: String) -> bool {
+    let anew = *told != words;
+    *told = words;
+    anew
+}
+
+async fn standing(queue: &Queue) -> Result<Standing, QueueError> {
+    let standing = queue.topology_standing().await?;
+    if standing != Standing::Empty {
+        return Ok(standing);
     }
-    if !missing.is_empty() {
-        tracing::info!(missing = missing.len(), "making what is missing of the topology");
-    }
-    queue.apply_topology().await
+    let applied = queue.apply_topology_if_empty().await?;
+    tracing::info!(
+        generation = applied.generation,
+        "nothing was applied to this broker before: its exchanges and queues are made"
+    );
+    queue.topology_standing().await
 }

@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use otpd_core::{Rate, RetryPolicy, RouteTable};
+use otpd_core::{ProviderName, Rate, RetryPolicy, RouteTable, TrafficClass};
 use otpd_queue::{LanePlan, Plan};
 
 pub use broker::Address;
@@ -44,8 +44,6 @@ pub use secret::Environment;
 pub const DEFAULT_FILE: &str = "otpd.toml";
 /// The largest config file, in bytes.
 pub const MAX_FILE: u64 = 1024 * 1024;
-/// How long facts are kept.
-const EVENTS_RETENTION: Duration = Duration::from_secs(86_400);
 
 /// A valid configuration.
 #[derive(Clone, Debug)]
@@ -200,22 +198,23 @@ impl Config {
     /// What the queue must look like.
     #[must_use]
     pub fn plan(&self) -> Plan {
+        let routes = |provider: &ProviderName, class: TrafficClass| {
+            let all = self.routes.all().into_iter();
+            all.filter(|route| route.providers.first() == Some(provider) && route.class == class)
+                .map(|route| route.name.clone())
+                .collect()
+        };
         let lanes = self.providers.iter().map(|provider| LanePlan {
             provider: provider.name.clone(),
-            single_owner: !provider.ceiling.is_empty(),
-            routes: self
-                .routes
-                .all()
-                .into_iter()
-                .filter(|route| route.providers.first() == Some(&provider.name))
-                .map(|route| route.name.clone())
-                .collect(),
+            owners: provider.owners,
+            routes: routes(&provider.name, TrafficClass::Interactive),
+            bulk_routes: routes(&provider.name, TrafficClass::Bulk),
         });
         Plan {
             prefix: self.broker.prefix.clone(),
             lanes: lanes.collect(),
             dead_retention: self.dead.retention,
-            events_retention: EVENTS_RETENTION,
+            ..Plan::default()
         }
     }
 

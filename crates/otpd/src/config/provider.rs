@@ -7,6 +7,7 @@ use otpd_core::{OnAmbiguous, ProviderName, Rate, TemplateChoice};
 use otpd_providers::{
     Adapter, DEFAULT_API_VERSION, DEFAULT_TEXT, HttpLimits, Kind, ProviderSettings, Secret, SetupError,
 };
+use otpd_queue::Owners;
 
 use super::issue::{Issue, Issues, Severity};
 use super::layers::Origins;
@@ -25,6 +26,8 @@ pub struct ProviderConfig {
     pub ceiling: Vec<Rate>,
     /// How many of the ceiling may start at one moment; `None`: all.
     pub burst: Option<u32>,
+    /// How many workers may consume its lane at once.
+    pub owners: Owners,
     /// How many requests may be open at once, and for how long.
     pub http: HttpLimits,
     /// What to do when nobody can tell whether a message was sent.

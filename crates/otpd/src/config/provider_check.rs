@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use otpd_core::{ProviderName, Rate};
 use otpd_providers::{HttpLimits, Kind, advice, keys};
+use otpd_queue::Owners;
 use toml::Table;
 
 use super::check::Check;
@@ -65,6 +66,13 @@ fn provider(
     let ceiling = section.ceiling.as_ref().map(|rates| rates.0.clone()).unwrap_or_default();
     let burst = section.burst.map(|burst| burst.0);
     limits(check, path, kind, &ceiling, burst);
+    let owners = Owners::from(section.owners);
+    if owners == Owners::Many && !ceiling.is_empty() {
+        check.error(
+            &path.with("owners"),
+            "must be \"one\" where there is a ceiling: it is counted by the lane's one owner, and many would each use all of it; remove owners, or the ceiling",
+        );
+    }
     if kind == Kind::MetaOnPrem {
         check.warning(
             &path.with("kind"),
@@ -76,6 +84,7 @@ fn provider(
         kind,
         ceiling,
         burst,
+        owners,
         http,
         on_ambiguous: section.on_ambiguous.into(),
         section: section.clone(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use otpd_core::OnAmbiguous;
 use otpd_providers::{HttpLimits, Kind, keys};
+use otpd_queue::Owners;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -25,12 +26,17 @@ pub struct ProviderSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_url: Option<String>,
     /// The most requests in any window of that length, over the whole fleet: `"50/s"`, `"600/min"`,
-    /// or a list of limits that all hold. Default: no limit, and any number of workers at once.
+    /// or a list of limits that all hold. Default: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ceiling: Option<Rates>,
     /// How many of the ceiling may start at one moment after a quiet time, 1 to 1000000. Default: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub burst: Option<Count<1, 1_000_000>>,
+    /// How many workers take this provider's jobs at once: `one`, the others stand by; or `many`, which only
+    /// a provider without a ceiling may have. With `many` the id is no idempotency key (a job published twice
+    /// may be sent twice), a newer code does not replace an older one that another worker holds, recipient
+    /// limits hold for each worker alone, and bulk jobs wait in one queue with the others.
+    pub owners: OwnersName,
     /// How many requests may be open at once, 1 to 10000.
     pub max_in_flight: Count<1, 10_000>,
     /// How long connecting may take, 1ms to 5m; shorter than `timeout`, so that a request that was
@@ -101,8 +107,8 @@ pub struct ProviderSection {
 }
 
 /// The keys that mean something to every kind.
-pub(super) const COMMON: [&str; 7] =
-    ["kind", "ceiling", "burst", "max_in_flight", "connect_timeout", "timeout", "on_ambiguous"];
+pub(super) const COMMON: [&str; 8] =
+    ["kind", "ceiling", "burst", "owners", "max_in_flight", "connect_timeout", "timeout", "on_ambiguous"];
 
 /// The keys that every kind takes, even where they mean nothing to it.
 pub(super) const HARMLESS: [&str; 6] =
@@ -116,6 +122,7 @@ impl Default for ProviderSection {
             base_url: None,
             ceiling: None,
             burst: None,
+            owners: OwnersName::One,
             max_in_flight: Count(u32::try_from(http.max_in_flight).unwrap_or(u32::MAX)),
             connect_timeout: Time(http.connect_timeout),
             timeout: Time(http.timeout),
@@ -157,6 +164,25 @@ impl ProviderSection {
             ("verify_token", &self.verify_token),
         ];
         all.into_iter().filter_map(|(key, source)| Some((key, source.as_ref()?))).collect()
+    }
+}
+
+/// How many workers take a provider's jobs at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnersName {
+    /// One; the others stand by.
+    One,
+    /// Every worker.
+    Many,
+}
+
+impl From<OwnersName> for Owners {
+    fn from(name: OwnersName) -> Self {
+        match name {
+            OwnersName::One => Self::One,
+            OwnersName::Many => Self::Many,
+        }
     }
 }
 

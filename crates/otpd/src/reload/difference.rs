@@ -58,9 +58,10 @@ impl Change {
             | ["worker", "shutdown_grace"]
             | ["dead", "keep_code"]
             | ["telemetry", "log_level"] => false,
-            // With a ceiling a lane has one owner, without it many: the queue itself is another one.
+            // Announcements and the owner's hand-over begin or end with the ceiling.
             ["providers", _, "ceiling"] => !matches!(&self.what, What::Value { from: Some(_), to: Some(_) }),
-            ["providers", _, "kind"] => true,
+            // The queue itself is another one with one owner or many.
+            ["providers", _, "kind" | "owners"] => true,
             ["providers", _, _] => false,
             _ => true,
         }

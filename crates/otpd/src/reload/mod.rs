@@ -2,7 +2,7 @@
 //! of a secret's file.
 //!
 //! All or nothing: the new config is read and checked as `otpd config check` does it, its providers are
-//! set up, its routes are bound; only then the lanes are told. Whatever is wrong on the way, the config
+//! set up; only then the lanes are told. Whatever is wrong on the way, the config
 //! in effect stays, in everything. What only a restart can change is refused too, with its keys: a
 //! worker that followed in part would be what no config says.
 //!
@@ -35,8 +35,8 @@ use crate::{config, open};
 pub const LOOK: Duration = Duration::from_secs(5);
 /// How long a change must have stayed before it is used.
 const SETTLED: Duration = Duration::from_millis(100);
-/// How long binding routes may take.
-const BIND_WITHIN: Duration = Duration::from_secs(15);
+/// How long looking where routes lead may take.
+const LOOK_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a worker goes by, and how it is told something else.
 pub struct Reloader {
@@ -184,7 +184,7 @@ impl Reloader {
         if !self.read().await.is_ok_and(|again| again.is_same_as(found)) {
             return Ok(None);
         }
-        self.bind(&found.config).await?;
+        self.look_where_routes_lead(&found.config).await?;
         Ok(Some(Prepared { snapshot: found.clone(), transports }))
     }
 
@@ -215,32 +215,35 @@ impl Reloader {
         Ok(transports)
     }
 
-    /// Binds routes that lead elsewhere than before, or are new, before any lane knows of them.
-    async fn bind(&self, config: &Config) -> Result<(), Unusable> {
-        let (before, after) = (self.in_effect.config.plan(), config.plan());
-        let changed = changed_routes(&before, &after);
+    /// Says which routes lead elsewhere by this config, and are not applied to the broker yet. Only a file
+    /// follows by itself: a worker binds nothing, or two of different configs would take routes from each other.
+    async fn look_where_routes_lead(&self, config: &Config) -> Result<(), Unusable> {
+        let changed = changed_routes(&self.in_effect.config.plan(), &config.plan());
         if changed.is_empty() {
             return Ok(());
         }
-        let bound = async {
-            let queue = open::queue(config, open::source()).map_err(|e| (e.to_string(), false))?;
-            let applied = tokio::time::timeout(BIND_WITHIN, queue.apply_topology()).await;
-            queue.close().await;
-            match applied {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(away @ QueueError::Away { .. })) => Err((away.to_string(), true)),
-                Ok(Err(other)) => Err((Failure::from(other).to_string(), false)),
-                Err(_) => Err(("no answer in time".to_owned(), true)),
+        let queue = open::queue(config, open::source())?;
+        let looked = tokio::time::timeout(LOOK_WITHIN, queue.follow_topology()).await;
+        queue.close().await;
+        let unknown = match looked {
+            Ok(Ok(differences)) => {
+                for difference in differences {
+                    tracing::warn!("{difference}; run `otpd topology apply` with the new config");
+                }
+                return Ok(());
             }
+            Ok(Err(file @ (QueueError::File { .. } | QueueError::Owned { .. }))) => {
+                return Err(Failure::from(file).into());
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
         };
-        bound.await.map_err(|(problem, again)| {
-            let then = if again { "; tried again at every look" } else { "" };
-            let why = changed.into_iter().map(|route| {
-                let problem = format!("could not be bound to its lane: {problem}{then}");
-                lines(&self.issue(&["routes", &route], problem))
-            });
-            Unusable { why: why.flatten().collect(), again }
-        })
+        let routes = changed.join(", ");
+        tracing::warn!(
+            routes,
+            "where these routes lead on the broker is not known ({unknown}); run `otpd topology apply` with the new config"
+        );
+        Ok(())
     }
 
     fn apply(&mut self, prepared: Prepared, changes: &[Change]) {
@@ -296,12 +299,15 @@ fn is_same(one: &Result<Snapshot, Issues>, other: &Result<Snapshot, Issues>) -> 
     }
 }
 
-/// The routes that are new or begin with another provider.
+/// The routes that are new, or begin with another provider or in another of its queues.
 fn changed_routes(before: &Plan, after: &Plan) -> Vec<String> {
     let led = |plan: &Plan, route: &otpd_core::RouteName| {
-        plan.lanes.iter().find(|lane| lane.routes.contains(route)).map(|lane| lane.provider.clone())
+        plan.lanes.iter().find_map(|lane| {
+            let (_, section) = lane.bound_routes().find(|(name, _)| *name == route)?;
+            Some((lane.provider.clone(), section))
+        })
     };
-    let all = after.lanes.iter().flat_map(|lane| &lane.routes);
+    let all = after.lanes.iter().flat_map(otpd_queue::LanePlan::bound_routes).map(|(route, _)| route);
     all.filter(|route| led(before, route) != led(after, route)).map(ToString::to_string).collect()
 }
 

@@ -147,12 +147,13 @@ fn a_transport_is_made_anew_only_where_its_provider_is_reached_otherwise() {
 }
 
 #[test]
-fn routes_are_bound_that_are_new_or_begin_elsewhere() {
+fn routes_that_are_new_or_begin_elsewhere_are_found() {
     let changed = |from: &str, to: &str| {
         let plan = |text: &str| snapshot(text).config.plan();
         changed_routes(&plan(BASE), &plan(&BASE.replacen(from, to, 1)))
     };
     assert_eq!(changed("\"verihubs\", \"msgai\"", "\"msgai\", \"verihubs\""), ["login"]);
     assert_eq!(changed("\"verihubs\", \"msgai\"", "\"verihubs\""), [""; 0]);
+    assert_eq!(changed("[routes.login]", "[routes.login]\nclass = \"bulk\""), ["login"]);
     assert_eq!(changed("[routes.login]", "[routes.bulk]\nproviders = [\"msgai\"]\n[routes.login]"), ["bulk"]);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use otpd::config::{Address, Severity, Sources};
 use otpd_core::{OnAmbiguous, RouteName};
 use otpd_providers::Kind;
+use otpd_queue::Owners;
 
 use crate::{VERIHUBS, lines, over, valid, variables};
 
@@ -31,6 +32,10 @@ fn a_config_is_made_of_valid_types() {
         kind = "betatel"
         api_key = "a"
         account_id = "b"
+        owners = "many"
+        [routes.news]
+        providers = ["b"]
+        class = "bulk"
         [routes.login]
         providers = ["v", "b"]
         ttl = "2m"
@@ -57,14 +62,21 @@ fn a_config_is_made_of_valid_types() {
     assert!(!config.dead.keep_code);
 
     let plan = config.plan();
-    let lanes: Vec<(&str, bool, Vec<&str>)> = plan
+    let names = |routes: &[RouteName]| routes.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+    let lanes: Vec<(&str, Owners, String, String)> = plan
         .lanes
         .iter()
         .map(|lane| {
-            (lane.provider.as_str(), lane.single_owner, lane.routes.iter().map(RouteName::as_str).collect())
+            (lane.provider.as_str(), lane.owners, names(&lane.routes), names(&lane.bulk_routes))
         })
         .collect();
-    assert_eq!(lanes, [("b", false, vec!["b"]), ("v", true, vec!["login", "v"])]);
+    assert_eq!(
+        lanes,
+        [
+            ("b", Owners::Many, "b".to_owned(), "news".to_owned()),
+            ("v", Owners::One, "login v".to_owned(), String::new())
+        ]
+    );
     assert_eq!((plan.prefix.as_str(), plan.dead_retention.as_secs()), ("test.", 86_400));
 }
 
