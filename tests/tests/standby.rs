@@ -47,7 +47,7 @@ async fn fill(broker: &Broker, scene: &Scene) {
             .with_timestamp(at.0 / 1000);
         let body = fact_json::encode(&fact, "otpd/another");
         let sent = stream.basic_publish(
-            scene.plan.events().into(),
+            scene.plan.facts_exchange().into(),
             fact.routing_key().into(),
             BasicPublishOptions::default(),
             &body,

@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use otpd_queue::{Difference, LanePlan, Owners, Plan, QueueError, Section, Standing};
-use otpd_tests::rabbit::{
-    LaneInHand, PATIENCE, channel, depth, enqueue_all, plan, provider, rabbit, route,
-};
+use otpd_tests::rabbit::{LaneInHand, PATIENCE, channel, depth, enqueue_all, plan, provider, rabbit, route};
 use otpd_tests::{Broker, eventually};
 
 /// A plan in which these routes begin with one provider, beside each provider's own.
@@ -32,8 +30,10 @@ async fn publisher(url: &str) -> Channel {
 async fn routed(channel: &Channel, plan: &Plan, key: &str) -> bool {
     let options = BasicPublishOptions { mandatory: true, immediate: false };
     let exchange = plan.jobs_exchange().into();
-    let sent =
-        channel.basic_publish(exchange, key.into(), options, b"{}", BasicProperties::default()).await.unwrap();
+    let sent = channel
+        .basic_publish(exchange, key.into(), options, b"{}", BasicProperties::default())
+        .await
+        .unwrap();
     match sent.await.unwrap() {
         Confirmation::Ack(returned) => returned.is_none(),
         other @ (Confirmation::Nack(_) | Confirmation::NotRequested) => panic!("{other:?}"),
@@ -86,7 +86,9 @@ async fn two_applies_at_once_leave_every_route_bound_to_exactly_one_lane() {
         first.close().await;
         second.close().await;
     }
-    println!("{bad} of {tries} tries left a route without exactly one lane; two applies took at most {slowest:.2?}");
+    println!(
+        "{bad} of {tries} tries left a route without exactly one lane; two applies took at most {slowest:.2?}"
+    );
     assert_eq!(bad, 0);
 }
 
@@ -144,7 +146,8 @@ async fn a_change_that_broke_off_is_finished_by_the_next_apply() {
     let admin = publisher(&broker.url()).await;
     let jobs = plan.jobs_exchange();
     let both = plan.lane_queue(&provider("b"));
-    let (options, arguments) = (lapin::options::QueueBindOptions::default(), lapin::types::FieldTable::default());
+    let (options, arguments) =
+        (lapin::options::QueueBindOptions::default(), lapin::types::FieldTable::default());
     admin.queue_bind(both.into(), jobs.into(), "login".into(), options, arguments).await.unwrap();
     let begun = serde_json::json!({
         "version": 1, "generation": 2, "state": "applying", "by": "otpd/killed", "at": "2026-11-21T10:00:00Z",
@@ -157,7 +160,9 @@ async fn a_change_that_broke_off_is_finished_by_the_next_apply() {
     let sent = admin.basic_publish(plan.topology().into(), key, options, &body, properties).await.unwrap();
     assert!(sent.await.unwrap().is_ack());
 
-    let Standing::Behind(why) = queue.topology_standing().await.unwrap() else { panic!("a worker would start") };
+    let Standing::Behind(why) = queue.topology_standing().await.unwrap() else {
+        panic!("a worker would start")
+    };
     assert!(why[0].to_string().contains("otpd/killed"), "{why:?}");
     let applied = queue.apply_topology().await.unwrap();
     assert_eq!(applied.generation, 3);
@@ -182,7 +187,9 @@ async fn a_worker_needs_no_right_to_configure_and_changes_no_route() {
     let url = broker.url().replace("guest:guest", &format!("{name}:pw"));
     let worker = rabbit(&url, &plan);
     assert_eq!(worker.topology_standing().await.unwrap(), Standing::Empty);
-    let Err(QueueError::Refused { why }) = worker.apply_topology_if_empty().await else { panic!("it may not") };
+    let Err(QueueError::Refused { why }) = worker.apply_topology_if_empty().await else {
+        panic!("it may not")
+    };
     assert!(why.contains("ACCESS_REFUSED"), "{why}");
 
     rabbit(&broker.url(), &plan).apply_topology().await.unwrap();
@@ -202,8 +209,13 @@ async fn a_worker_needs_no_right_to_configure_and_changes_no_route() {
     // One with a lane that nobody applied waits.
     let mut grown = plan.clone();
     grown.lanes.push(LanePlan::new(provider("c"), vec![route("c")]));
-    let Standing::Behind(why) = rabbit(&url, &grown).topology_standing().await.unwrap() else { panic!("no lane") };
-    assert!(why.iter().any(|d| matches!(d, Difference::Missing { what } if what.ends_with("lane.c"))), "{why:?}");
+    let Standing::Behind(why) = rabbit(&url, &grown).topology_standing().await.unwrap() else {
+        panic!("no lane")
+    };
+    assert!(
+        why.iter().any(|d| matches!(d, Difference::Missing { what } if what.ends_with("lane.c"))),
+        "{why:?}"
+    );
     // So does one that takes the lane for one of many owners.
     let mut many = plan.clone();
     many.lanes[0].owners = Owners::Many;
@@ -240,7 +252,8 @@ async fn bulk_has_a_queue_of_its_own_and_a_full_lane_refuses_its_publishers() {
         assert!(routed(&admin, &plan, key).await);
     }
     let at = |name: &str, section| plan.section_queue(&provider(name), section);
-    let queues = [at("a", Section::Main), at("a", Section::Bulk), at("b", Section::Main), at("b", Section::Bulk)];
+    let queues =
+        [at("a", Section::Main), at("a", Section::Bulk), at("b", Section::Main), at("b", Section::Bulk)];
     eventually("each job in its queue", PATIENCE, || async {
         let mut there = Vec::new();
         for queue in &queues {
@@ -253,7 +266,13 @@ async fn bulk_has_a_queue_of_its_own_and_a_full_lane_refuses_its_publishers() {
     let refused = loop {
         let options = BasicPublishOptions { mandatory: true, immediate: false };
         let sent = admin
-            .basic_publish(plan.jobs_exchange().into(), "news".into(), options, b"{}", BasicProperties::default())
+            .basic_publish(
+                plan.jobs_exchange().into(),
+                "news".into(),
+                options,
+                b"{}",
+                BasicProperties::default(),
+            )
             .await
             .unwrap();
         if sent.await.unwrap().is_nack() {

@@ -275,7 +275,8 @@ mod tests {
             let queue = plan.section_queue(&verihubs, section);
             assert_eq!(plan.provider_of(&queue), Some(verihubs.clone()), "{queue}");
         }
-        for other in ["otp.dead", "otp.lane.", "otp.lane.verihubs.soon", "lane.verihubs", "otp.lane.a.b.bulk"] {
+        for other in ["otp.dead", "otp.lane.", "otp.lane.verihubs.soon", "lane.verihubs", "otp.lane.a.b.bulk"]
+        {
             assert_eq!(plan.provider_of(other), None, "{other}");
         }
     }

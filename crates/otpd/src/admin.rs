@@ -62,7 +62,11 @@ async fn alive() -> &'static str {
 /// Ready: every lane consumes. One line a lane.
 async fn ready(State(shown): State<Shown>) -> Response {
     let Some(lanes) = shown.lanes.get() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "waiting for the broker, or for its topology (the log says which)\n").into_response();
+        return (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "waiting for the broker, or for its topology (the log says which)\n",
+        )
+            .into_response();
     };
     let mut text = String::new();
     let mut all = true;

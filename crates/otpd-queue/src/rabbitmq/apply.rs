@@ -75,11 +75,8 @@ impl Writer<'_> {
         declare(&mut desk, &record_parts).await?;
         desk.bind(&binding).await?;
         let mut publisher = Publisher::new(lock.link().clone(), Proof::default());
-        let before = if is_recorded {
-            record::last_for_sure(lock.link(), plan, &mut publisher).await?
-        } else {
-            None
-        };
+        let before =
+            if is_recorded { record::last_for_sure(lock.link(), plan, &mut publisher).await? } else { None };
         if let (On::EmptyBroker, Some(before)) = (on, &before) {
             // Somebody was faster.
             return Ok(Applied { generation: before.generation, to_retire: Vec::new() });

@@ -9,9 +9,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use lapin::Consumer;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::types::{FieldTable, ShortString};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -19,15 +20,20 @@ use tracing::{info, warn};
 use super::backoff::Backoff;
 use super::link::{Link, Open};
 use super::reader::Reader;
-use super::session::{End, Session};
+use super::session::{End, Inflow, Session};
 use super::settle::Settled;
 use super::wire::short;
 use crate::error::QueueError;
 use crate::plan::Plan;
-use crate::seam::{Checkpoint, Inbound, LaneSpec, StopOrder};
+use crate::seam::{Checkpoint, Inbound, LaneSpec, Section, StopOrder};
 
 /// A session that lasted this long was a good one: after it the shortest pause is enough.
 const GOOD: Duration = Duration::from_secs(10);
+
+/// How many bulk jobs are held at once: enough to keep any ceiling busy while acknowledgements are on their way.
+const BULK_PREFETCH: u16 = 500;
+/// How many deferred jobs are held at once.
+const LATER_PREFETCH: u16 = 40_000;
 
 /// What does not change from session to session.
 pub(super) struct Lane {
@@ -49,7 +55,7 @@ pub(super) struct Orders {
 
 /// How waiting for a session ended.
 enum Opening {
-    Opened(Box<(Open, Consumer)>),
+    Opened(Box<(Open, Inflow)>),
     Stopped,
     Closed(Option<oneshot::Sender<()>>),
 }
@@ -60,7 +66,7 @@ impl Lane {
         let mut backoff = Backoff::default();
         for number in 1.. {
             let pause = if number > 1 { backoff.next(rand::random_range(0.0..1.0)) } else { Duration::ZERO };
-            let (open, consumer) = match self.open(&mut orders, pause).await {
+            let (open, inflow) = match self.open(&mut orders, pause).await {
                 Opening::Opened(opened) => *opened,
                 Opening::Stopped => return self.stopped(&mut orders).await,
                 Opening::Closed(done) => return answer(done),
@@ -68,7 +74,7 @@ impl Lane {
             info!(provider = %self.spec.provider, session = number, broker = %open.url(), "the lane is open");
             self.say(Inbound::Opened { session: number });
             let began = Instant::now();
-            match Session::new(&self, number, open, consumer).serve(&mut orders).await {
+            match Session::new(&self, number, open, inflow).serve(&mut orders).await {
                 End::Closed(done) => return answer(done),
                 End::LostAfterStop => {
                     self.say(Inbound::Lost { session: number });
@@ -113,14 +119,14 @@ impl Lane {
 
     /// `None` once the queue is closed. A worker that does not know the last seconds yet does not stand in
     /// line: it could not start at once.
-    async fn open_at_last(&self) -> Option<(Open, Consumer)> {
+    async fn open_at_last(&self) -> Option<(Open, Inflow)> {
         self.reader.known_since().wait_for(Option::is_some).await.ok()?;
         let mut backoff = Backoff::default();
         let mut told = None;
         loop {
             let open = self.consume.channel_at_last().await?;
             match self.consume_on(&open).await {
-                Ok(consumer) => return Some((open, consumer)),
+                Ok(inflow) => return Some((open, inflow)),
                 Err(error) => {
                     let why = error.to_string();
                     if told.as_ref() != Some(&why) {
@@ -134,12 +140,42 @@ impl Lane {
         }
     }
 
-    async fn consume_on(&self, open: &Open) -> Result<Consumer, QueueError> {
-        open.call(open.channel.basic_qos(self.spec.prefetch, BasicQosOptions::default())).await?;
-        let queue = short(&self.plan.lane_queue(&self.spec.provider));
-        let options = BasicConsumeOptions::default();
-        open.call(open.channel.basic_consume(queue, short(&self.source), options, FieldTable::default()))
-            .await
+    /// Consumes the lane's queues, always in the same order, so that workers stand in the same line for each.
+    async fn consume_on(&self, open: &Open) -> Result<Inflow, QueueError> {
+        let mut inflow = Inflow::new();
+        for section in self.sections() {
+            let prefetch = match section {
+                Section::Main => self.spec.prefetch,
+                Section::Bulk => BULK_PREFETCH,
+                Section::Later => LATER_PREFETCH,
+            };
+            let consumer = self.consume_section(open, *section, prefetch).await?;
+            let (section, ended) = (*section, futures::stream::once(async { None }));
+            inflow.push(consumer.map(Some).chain(ended).map(move |got| (section, got)).boxed());
+        }
+        Ok(inflow)
+    }
+
+    async fn consume_section(
+        &self,
+        open: &Open,
+        section: Section,
+        prefetch: u16,
+    ) -> Result<Consumer, QueueError> {
+        open.call(open.channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
+        let queue = short(&self.plan.section_queue(&self.spec.provider, section));
+        let (tag, options) = (self.consumer_tag(section), BasicConsumeOptions::default());
+        open.call(open.channel.basic_consume(queue, tag, options, FieldTable::default())).await
+    }
+
+    /// The queues that are consumed: those of bulk and deferred jobs only where one worker owns the lane.
+    pub(super) fn sections(&self) -> &'static [Section] {
+        if self.has_single_owner() { &Section::ALL } else { &[Section::Main] }
+    }
+
+    /// Tags are the channel's own, and each of its consumers needs another.
+    pub(super) fn consumer_tag(&self, section: Section) -> ShortString {
+        short(&format!("{}{}", self.source, section.suffix()))
     }
 
     /// After `Stopped`, without a session: nothing can be acknowledged, and nothing will come.

@@ -110,8 +110,12 @@ impl Record {
 
     /// The record without a provider that was retired.
     pub(super) fn without(&self, provider: &ProviderName, by: &str) -> Self {
-        let mut rest =
-            Self { generation: self.generation + 1, by: by.to_owned(), at: clock::now().to_string(), ..self.clone() };
+        let mut rest = Self {
+            generation: self.generation + 1,
+            by: by.to_owned(),
+            at: clock::now().to_string(),
+            ..self.clone()
+        };
         rest.to_retire.remove(provider.as_str());
         rest
     }
@@ -131,7 +135,10 @@ impl Record {
     pub(super) fn differences(&self, plan: &Plan) -> Vec<Difference> {
         let mut differences = Vec::new();
         if self.state == State::Applying {
-            let how = format!("generation {} was begun by {} at {}, and is not done", self.generation, self.by, self.at);
+            let how = format!(
+                "generation {} was begun by {} at {}, and is not done",
+                self.generation, self.by, self.at
+            );
             differences.push(Difference::Different { what: "the topology".to_owned(), how });
         }
         let planned = topology::routes(plan);
@@ -140,8 +147,10 @@ impl Record {
             match self.routes.get(route) {
                 None => differences.push(Difference::Missing { what }),
                 Some(keys) if keys.len() == 1 && keys.contains(key) => {}
-                Some(keys) => differences
-                    .push(Difference::Different { what, how: format!("leads to {}, planned is {key}", list(keys)) }),
+                Some(keys) => differences.push(Difference::Different {
+                    what,
+                    how: format!("leads to {}, planned is {key}", list(keys)),
+                }),
             }
         }
         for (route, keys) in self.routes.iter().filter(|(route, _)| !planned.contains_key(*route)) {
@@ -183,7 +192,14 @@ fn parcel(plan: &Plan, kind: &str, body: Bytes) -> Parcel {
         .with_timestamp(now / 1000)
         .with_content_type("application/json".into())
         .with_app_id("otpd".into());
-    Parcel { exchange: short(&plan.topology()), key: TOPOLOGY_KEY.into(), id, body, properties, mandatory: true }
+    Parcel {
+        exchange: short(&plan.topology()),
+        key: TOPOLOGY_KEY.into(),
+        id,
+        body,
+        properties,
+        mandatory: true,
+    }
 }
 
 async fn publish(publisher: &mut Publisher, parcel: &Parcel) -> Result<(), QueueError> {
@@ -305,7 +321,9 @@ mod tests {
         let begun = next.begun(Some(&record));
         assert_eq!(begun.routes["login"], BTreeSet::from(["a".to_owned(), "b".to_owned()]));
         assert!(begun.differences(&after)[0].to_string().contains("is not done"));
-        assert!(!begun.says_the_same_as(&next) && next.says_the_same_as(&Record::of(&after, "x", Some(&next))));
+        assert!(
+            !begun.says_the_same_as(&next) && next.says_the_same_as(&Record::of(&after, "x", Some(&next)))
+        );
         let rest = next.without(&ProviderName::parse("a").unwrap(), "otpd/test");
         assert_eq!((rest.generation, rest.to_retire.len()), (3, 0));
     }

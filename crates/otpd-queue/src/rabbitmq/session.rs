@@ -1,5 +1,10 @@
 //! One session of a lane: from `Opened` to the loss of the channel or the end of the lane.
 //!
+//! A lane's three queues are consumed on one channel. Each has one active consumer, which for a moment may be
+//! that of another worker: whoever gets a job claims the whole lane, the other one loses it by that, and
+//! stands in line again for all three. So ownership comes together by itself, and what counts is the
+//! claim, not which consumer the broker calls active.
+//!
 //! Invariants: no delivery is handed on before this process's claim to the lane was read back, nor a
 //! redelivered one before every fact that was confirmed when it came; the session ends when another worker's
 //! claim is read, or when the broker does not answer on the consuming channel for [`SILENT`].
@@ -10,8 +15,8 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures::future::join_all;
+use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
-use lapin::Consumer;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicQosOptions};
 use otpd_core::{UnixMs, recent};
@@ -25,7 +30,7 @@ use super::consume::{Lane, Orders, answer};
 use super::link::Open;
 use super::settle::Settled;
 use super::wire;
-use crate::seam::{Inbound, StopOrder};
+use crate::seam::{Inbound, Section, StopOrder};
 
 /// How many settled deliveries are acknowledged together at most...
 const ACKS: usize = 256;
@@ -52,19 +57,26 @@ pub(super) enum End {
     Closed(Option<oneshot::Sender<()>>),
 }
 
+/// What came from one of the lane's queues; `None` at its end.
+pub(super) type Got = (Section, Option<lapin::Result<Delivery>>);
+
+/// What comes from all of the lane's queues.
+pub(super) type Inflow = SelectAll<BoxStream<'static, Got>>;
+
 /// A session.
 pub(super) struct Session<'a> {
     lane: &'a Lane,
     number: u32,
     open: Open,
-    consumer: Consumer,
+    /// What comes from the lane's queues.
+    inflow: Inflow,
     acks: Acks,
     /// When the waiting acknowledgements are due.
     acks_due: Option<Instant>,
     /// Came in, and waits for a barrier.
-    held: VecDeque<Delivery>,
+    held: VecDeque<(Section, Delivery)>,
     /// Behind its barrier, and waits until older facts have been read.
-    early: VecDeque<Delivery>,
+    early: VecDeque<(Section, Delivery)>,
     barrier: Option<Barrier>,
     known_since: watch::Receiver<Option<UnixMs>>,
     claim: Option<ClaimId>,
@@ -86,12 +98,12 @@ struct Barrier {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(lane: &'a Lane, number: u32, open: Open, consumer: Consumer) -> Self {
+    pub(super) fn new(lane: &'a Lane, number: u32, open: Open, inflow: Inflow) -> Self {
         Self {
             lane,
             number,
             open,
-            consumer,
+            inflow,
             acks: Acks::new(number),
             acks_due: None,
             held: VecDeque::new(),
@@ -129,7 +141,7 @@ impl<'a> Session<'a> {
         ask.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let step = tokio::select! {
-                got = self.consumer.next(), if !self.stopped => self.take_in(got),
+                Some(got) = self.inflow.next(), if !self.stopped => self.take_in(got),
                 Some(settled) = orders.settled.recv() => self.settled(settled).await,
                 () = until(self.acks_due) => self.write_acks().await,
                 reached = reached(&mut self.barrier) => { self.passed(reached); Ok(()) }
@@ -151,19 +163,19 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn take_in(&mut self, got: Option<lapin::Result<Delivery>>) -> Result<(), String> {
-        let mut next = Some(got);
+    fn take_in(&mut self, got: Got) -> Result<(), String> {
+        let mut next = Some(Some(got));
         // All that is there already: one barrier then covers it.
-        while let Some(got) = next {
+        while let Some(Some(got)) = next {
             match got {
-                Some(Ok(delivery)) => {
+                (section, Some(Ok(delivery))) => {
                     self.acks.delivered(delivery.delivery_tag);
-                    self.held.push_back(delivery);
+                    self.held.push_back((section, delivery));
                 }
-                Some(Err(error)) => return Err(error.to_string()),
-                None => return Err("the broker ended the consuming; the queue may be deleted".into()),
+                (_, Some(Err(error))) => return Err(error.to_string()),
+                (_, None) => return Err("the broker ended the consuming; the queue may be deleted".into()),
             }
-            next = self.consumer.next().now_or_never();
+            next = self.inflow.next().now_or_never();
         }
         self.hand_on();
         Ok(())
@@ -171,7 +183,7 @@ impl<'a> Session<'a> {
 
     /// Hands on what may be handed on; sets a barrier for what may not.
     fn hand_on(&mut self) {
-        while let Some(first) = self.held.front() {
+        while let Some((_, first)) = self.held.front() {
             if self.barrier.is_some() {
                 return;
             }
@@ -214,11 +226,11 @@ impl<'a> Session<'a> {
     }
 
     fn hand_on_one(&mut self) {
-        let Some(delivery) = self.held.pop_front() else { return };
+        let Some((section, delivery)) = self.held.pop_front() else { return };
         if self.is_known(&delivery) {
-            self.lane.say(Inbound::Delivery(wire::delivery(self.number, delivery)));
+            self.lane.say(Inbound::Delivery(wire::delivery(self.number, section, delivery)));
         } else {
-            self.early.push_back(delivery);
+            self.early.push_back((section, delivery));
         }
     }
 
@@ -258,8 +270,9 @@ impl<'a> Session<'a> {
         if self.acks.outstanding() == 0 {
             return;
         }
-        if self.asked.is_none() {
+        if self.asked.is_none() && self.is_claimed {
             let channel = self.open.channel.clone();
+            // The prefetch of consumers to come, of which there are none.
             let prefetch = self.lane.spec.prefetch;
             self.asked = Some(Box::pin(async move {
                 let question = channel.basic_qos(prefetch, BasicQosOptions::default());
@@ -333,8 +346,13 @@ impl<'a> Session<'a> {
         self.barrier = None;
         self.held.clear();
         self.early.clear();
-        let cancel = self.open.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        let cancelled = self.open.call(cancel).await;
+        self.inflow.clear();
+        let mut cancelled = Ok(());
+        for section in self.lane.sections() {
+            let tag = self.lane.consumer_tag(*section);
+            let cancel = self.open.channel.basic_cancel(tag, BasicCancelOptions::default());
+            cancelled = cancelled.and(self.open.call(cancel).await);
+        }
         self.lane.say(Inbound::Stopped);
         cancelled.map_err(|error| error.to_string())
     }

@@ -74,8 +74,10 @@ pub(super) fn record_parts(plan: &Plan) -> (Vec<Part>, Binding) {
         ("x-max-length-bytes", AMQPValue::LongLongInt(TOPOLOGY_BYTES)),
         ("x-stream-max-segment-size-bytes", AMQPValue::LongLongInt(TOPOLOGY_SEGMENT)),
     ]);
-    let parts =
-        vec![exchange(topology.clone(), ExchangeKind::Direct), Part::Queue { name: topology.clone(), arguments }];
+    let parts = vec![
+        exchange(topology.clone(), ExchangeKind::Direct),
+        Part::Queue { name: topology.clone(), arguments },
+    ];
     (parts, Binding { exchange: topology.clone(), key: TOPOLOGY_KEY.into(), queue: topology })
 }
 
@@ -187,12 +189,12 @@ fn lane_arguments(plan: &Plan, lane: &LanePlan, section: Section) -> FieldTable 
             arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(plan.lane_limit.into()));
         }
     }
-    match (section, lane.owners) {
-        (Section::Main, Owners::One) => {
+    match lane.owners {
+        // All three: whoever gets a job of any of them claims the lane, so no job needs one of another to start.
+        Owners::One => {
             arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
         }
-        // Only the owner of the main queue consumes the others.
-        (Section::Main, Owners::Many) | (Section::Bulk | Section::Later, Owners::One | Owners::Many) => {}
+        Owners::Many => {}
     }
     arguments
 }
@@ -318,8 +320,8 @@ mod tests {
                  x-stream-max-segment-size-bytes=16000000"
                     .to_owned(),
                 format!("queue otp.lane.verihubs {bounded} x-single-active-consumer=Boolean(true)"),
-                format!("queue otp.lane.verihubs.bulk {bounded}"),
-                format!("queue otp.lane.verihubs.later {unbounded}"),
+                format!("queue otp.lane.verihubs.bulk {bounded} x-single-active-consumer=Boolean(true)"),
+                format!("queue otp.lane.verihubs.later {unbounded} x-single-active-consumer=Boolean(true)"),
                 format!("queue otp.lane.msgai {bounded}"),
                 format!("queue otp.lane.msgai.bulk {bounded}"),
                 format!("queue otp.lane.msgai.later {unbounded}"),

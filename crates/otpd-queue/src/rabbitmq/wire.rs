@@ -258,7 +258,7 @@ pub(super) fn message_id(properties: &BasicProperties) -> Option<JobId> {
 }
 
 /// A job as the broker handed it out in `session`.
-pub(super) fn delivery(session: u32, got: lapin::message::Delivery) -> Delivery {
+pub(super) fn delivery(session: u32, section: Section, got: lapin::message::Delivery) -> Delivery {
     let table = got.properties.headers().as_ref();
     let small = |key| headers::number(table, key).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
     let route = headers::text(table, headers::ROUTE, 255).and_then(|r| RouteName::parse(r).ok());
@@ -272,7 +272,7 @@ pub(super) fn delivery(session: u32, got: lapin::message::Delivery) -> Delivery 
             not_before: headers::number(table, headers::NOT_BEFORE).map(UnixMs),
             replayed_at: headers::number(table, headers::REPLAYED_AT).map(UnixMs),
         },
-        section: Section::Main,
+        section,
         message_id: message_id(&got.properties),
         taken_at: taken_at(&got.properties),
         redelivered: got.redelivered,
@@ -325,7 +325,7 @@ mod tests {
             (moved.exchange.as_str(), moved.key.as_str(), moved.id.as_str()),
             ("otp.lanes", "msgai", "job-1")
         );
-        let back = delivery(4, handed_out(&moved));
+        let back = delivery(4, Section::Main, handed_out(&moved));
         assert_eq!(back.tag, Tag { session: 4, number: 7 });
         assert_eq!(back.carried, carried);
         assert_eq!(back.taken_at, Some(UnixMs(1_800_000_000_123)));
@@ -339,7 +339,7 @@ mod tests {
             lapin::message::Delivery::mock(1, "otp.jobs".into(), "login".into(), false, b"x".to_vec());
         got.properties =
             BasicProperties::default().with_timestamp(1_800_000_000).with_message_id("not an id".into());
-        let back = delivery(1, got);
+        let back = delivery(1, Section::Main, got);
         assert_eq!(back.carried, Carried { route: RouteName::parse("login").ok(), ..Carried::default() });
         assert_eq!((back.taken_at, back.message_id), (Some(UnixMs(1_800_000_000_000)), None));
     }
@@ -353,7 +353,7 @@ mod tests {
             .text(headers::TRACE_PARENT, Some(&"x".repeat(513)));
         let mut got = lapin::message::Delivery::mock(1, "x".into(), "NEITHER".into(), false, Vec::new());
         got.properties = BasicProperties::default().with_headers(nonsense.table()).with_timestamp(u64::MAX);
-        let back = delivery(1, got);
+        let back = delivery(1, Section::Main, got);
         assert_eq!((back.carried, back.trace), (Carried::default(), TraceContext::default()));
         assert_eq!(back.taken_at, Some(UnixMs(u64::MAX)));
     }

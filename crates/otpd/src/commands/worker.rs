@@ -87,7 +87,9 @@ async fn topology(queue: &Queue) -> Result<(), Failure> {
         match standing(queue).await {
             Ok(Standing::Ready(others)) => {
                 for other in others {
-                    tracing::warn!("{other}; this worker's lanes do not need it: it goes on, and changes nothing; `otpd topology check` compares");
+                    tracing::warn!(
+                        "{other}; this worker's lanes do not need it: it goes on, and changes nothing; `otpd topology check` compares"
+                    );
                 }
                 return Ok(());
             }
@@ -96,7 +98,9 @@ async fn topology(queue: &Queue) -> Result<(), Failure> {
             Ok(Standing::Behind(differences)) => {
                 let words: Vec<String> = differences.iter().map(ToString::to_string).collect();
                 if said_anew(&mut told, words.join("; ")) {
-                    tracing::error!("the topology is not as this config needs it: {told}; run `otpd topology apply`; waiting for that");
+                    tracing::error!(
+                        "the topology is not as this config needs it: {told}; run `otpd topology apply`; waiting for that"
+                    );
                 }
             }
             Err(QueueError::Away { url, why }) => {
@@ -104,7 +108,9 @@ async fn topology(queue: &Queue) -> Result<(), Failure> {
             }
             Err(refused @ (QueueError::Refused { .. } | QueueError::Topology(_))) => {
                 if said_anew(&mut told, refused.to_string()) {
-                    tracing::error!("{told}; run `otpd topology apply` as a user who may configure; waiting for that");
+                    tracing::error!(
+                        "{told}; run `otpd topology apply` as a user who may configure; waiting for that"
+                    );
                 }
             }
             Err(other) => return Err(other.into()),

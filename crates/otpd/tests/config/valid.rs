@@ -66,9 +66,7 @@ fn a_config_is_made_of_valid_types() {
     let lanes: Vec<(&str, Owners, String, String)> = plan
         .lanes
         .iter()
-        .map(|lane| {
-            (lane.provider.as_str(), lane.owners, names(&lane.routes), names(&lane.bulk_routes))
-        })
+        .map(|lane| (lane.provider.as_str(), lane.owners, names(&lane.routes), names(&lane.bulk_routes)))
         .collect();
     assert_eq!(
         lanes,
