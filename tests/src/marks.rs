@@ -10,7 +10,8 @@ use lapin::{BasicProperties, Confirmation};
 use otpd_core::{Fact, FactKind, JobId, ProviderName, fact_json};
 use otpd_queue::{Plan, Queue, TraceContext};
 
-use crate::rabbit::{channel, job, now, provider, route};
+use crate::eventually;
+use crate::rabbit::{PATIENCE, channel, job, now, provider, route};
 
 const NAME: &str = "marker-of-a-test-";
 
@@ -55,9 +56,12 @@ pub async fn mark_stream(url: &str, plan: &Plan) -> JobId {
 /// # Panics
 /// Where it is not confirmed.
 pub async fn mark_lane(queue: &Queue, lane: &ProviderName) -> JobId {
-    let id = mark();
-    let body = Bytes::from_static(b"{}");
-    let sent = queue.enqueue(&route(lane.as_str()), &id, body, &TraceContext::default()).await;
-    sent.expect("confirmed");
-    id
+    let route = route(lane.as_str());
+    // A new id each time: one that was not confirmed may be queued all the same, and is not the last then.
+    eventually("a marker to be confirmed", PATIENCE, || async {
+        let id = mark();
+        let body = Bytes::from_static(b"{}");
+        queue.enqueue(&route, &id, body, &TraceContext::default()).await.ok().map(|()| id)
+    })
+    .await
 }

@@ -22,7 +22,7 @@ impl WorkerProcess {
     /// What the admin port answers: status and text. `None` while it does not.
     pub async fn admin(&self, path: &str) -> Option<(u16, String)> {
         let url = format!("http://127.0.0.1:{}{path}", self.admin);
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().ok()?;
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().ok()?;
         let answer = client.get(url).send().await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
     }
