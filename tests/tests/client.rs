@@ -2,13 +2,15 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use otpd_client::{Client, ClientConfig, ConnectError, Job, SendError};
 use otpd_core::{SendJob, UnixMs};
 use otpd_queue::Plan;
-use otpd_tests::rabbit::{LaneInHand, now, plan, rabbit};
-use otpd_tests::{Broker, Proxy};
+use otpd_tests::rabbit::{LaneInHand, PATIENCE, now, plan, rabbit};
+use otpd_tests::{Broker, Proxy, eventually};
 
 const PHONE: &str = "+628123456890";
 const CODE: &str = "482910";
@@ -105,11 +107,13 @@ async fn no_client_where_the_broker_refuses_or_is_away() {
 async fn an_exchange_that_is_not_there_is_said_at_once() {
     let broker = Broker::shared();
     let client =
-        Client::connect(ClientConfig { prefix: "nobody.".into(), ..broker.url().into() }).await.unwrap();
+        Client::connect(ClientConfig { prefix: "nobody.".into(), patience: PATIENCE, ..broker.url().into() })
+            .await
+            .unwrap();
     let began = Instant::now();
     let error = client.send("verihubs", &Job::new(PHONE, CODE)).await.unwrap_err();
     assert!(error.to_string().contains("no exchange 'nobody.jobs'"), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -118,18 +122,21 @@ async fn resets_lose_nothing_that_was_confirmed() {
     let proxy = Proxy::start(broker.address()).await;
     let plan = topology(&broker.url(), &broker.prefix()).await;
     let client = Client::connect(config(&proxy.url(), &plan)).await.unwrap();
+    let progress = Arc::new(AtomicUsize::new(0));
+    let sent = progress.clone();
     let sending = tokio::spawn(async move {
         let mut confirmed = HashSet::new();
         for batch in 0..40 {
             let jobs: Vec<Job> =
                 (0..25).map(|i| Job::new(PHONE, CODE).with_id(format!("job-{batch}-{i}"))).collect();
             let sends = jobs.iter().map(|job| {
-                let client = &client;
+                let (client, sent) = (&client, &sent);
                 async move {
                     // As the errors say: nobody knows, so send the same job again.
                     while let Err(error) = client.send("verihubs", job).await {
                         assert!(error.is_passing(), "{error}");
                     }
+                    sent.fetch_add(1, Ordering::Relaxed);
                     job.id().to_owned()
                 }
             });
@@ -137,10 +144,18 @@ async fn resets_lose_nothing_that_was_confirmed() {
         }
         confirmed
     });
+    let mut resets = 0;
     while !sending.is_finished() {
         proxy.reset_all();
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        resets += 1;
+        // However slow the machine: between two resets something is sent.
+        let before = progress.load(Ordering::Relaxed);
+        eventually("some progress", PATIENCE, || async {
+            (sending.is_finished() || progress.load(Ordering::Relaxed) >= before + 40).then_some(())
+        })
+        .await;
     }
+    assert!(resets >= 10, "{resets} resets");
     let confirmed = sending.await.unwrap();
     assert_eq!(confirmed.len(), 1000);
     let mut lane = LaneInHand::open(&rabbit(&broker.url(), &plan), "verihubs", 5000);

@@ -191,7 +191,7 @@ async fn a_job_sent_by_another_process_reaches_an_open_lane() {
         match timeout(PATIENCE, lane.inbox.recv()).await.expect("the jobs come").unwrap() {
             Inbound::Delivery(delivery) => {
                 let under_way = now().since(delivery.taken_at.unwrap());
-                assert!(under_way < Duration::from_secs(5), "{under_way:?}");
+                assert!(under_way < PATIENCE, "{under_way:?}");
                 assert_eq!(delivery.carried.route, RouteName::parse("login").ok());
                 got.push(id_of(&delivery).to_string());
                 accept(&lane, "alpha", &delivery);

@@ -232,7 +232,8 @@ async fn a_long_window_gives_its_burst_at_once() {
     let arrivals = scene.mock.arrivals(Kind::Verihubs, "app");
     let burst = Duration::from_micros(arrivals[99] - arrivals[0]);
     println!("100/10s after idling: 100 arrived within {burst:?}");
-    assert!(burst <= Duration::from_millis(500), "the burst took {burst:?}");
+    // Paced, it would take the whole window.
+    assert!(burst <= 3 * SECOND, "the burst took {burst:?}");
     drop(workers);
 }
 

@@ -93,5 +93,5 @@ async fn a_rolling_restart_under_load_loses_and_repeats_nothing() {
     );
     assert_eq!(summary.accepted, JOBS);
     assert_eq!((account.attempts, account.duplicates), (JOBS, 0));
-    assert!(at(0.99) < 2000, "p99 of the wait: {} ms", at(0.99));
+    assert!(at(0.99) < 5000, "p99 of the wait: {} ms", at(0.99));
 }

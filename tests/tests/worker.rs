@@ -11,7 +11,8 @@ use otpd_core::{FactKind, Reason, UnixMs};
 use otpd_queue::DeadFilter;
 use otpd_sim::mock::Kind;
 use otpd_sim::{Control, FaultPlan, Jobs, MockConfig};
-use otpd_tests::{Broker, Scene};
+use otpd_tests::rabbit::PATIENCE;
+use otpd_tests::{Broker, Scene, eventually};
 
 const VERIHUBS: &str = r#"
 [providers.verihubs]
@@ -203,7 +204,7 @@ async fn a_drain_finishes_what_flies_and_leaves_the_rest_queued() {
     let sent = scene.mock.stats().accepted();
     scene.until("what was sent", |s| s.ended() as u64 >= sent).await;
     // What is handed back is counted a moment later.
-    otpd_tests::eventually("the rest to be queued again", Duration::from_secs(10), || async {
+    eventually("the rest to be queued again", PATIENCE, || async {
         let depths = scene.queue.depths().await.ok()?;
         (depths.first()?.1 + sent == 200).then_some(())
     })

@@ -21,7 +21,7 @@ fn limits() -> HttpLimits {
 }
 
 fn impatient() -> HttpLimits {
-    let (connect_timeout, timeout) = (Duration::from_millis(800), Duration::from_secs(1));
+    let (connect_timeout, timeout) = (Duration::from_millis(1500), Duration::from_secs(2));
     HttpLimits { connect_timeout, timeout, ..limits() }
 }
 

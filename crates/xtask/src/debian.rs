@@ -7,20 +7,24 @@ use crate::run::{run, succeeds};
 /// Something the tests run: its name, how to see that it is there, and the Debian package that brings it.
 type Need = (&'static str, &'static [&'static str], &'static str);
 
-const NEEDED: [Need; 6] = [
+const NEEDED: [Need; 7] = [
     ("RabbitMQ", &["test", "-x", "/usr/lib/rabbitmq/bin/rabbitmq-server"], "rabbitmq-server"),
     ("pika for Python", &["/usr/bin/python3", "-c", "import pika"], "python3-pika"),
     ("Node.js", &["node", "--version"], "nodejs"),
     ("npm", &["npm", "--version"], "npm"),
     ("promtool", &["promtool", "--version"], "prometheus"),
+    ("Alertmanager", &["amtool", "--version"], "prometheus-alertmanager"),
     // Debian's Python has the module venv without this package; what it needs to put pip into one is missing then.
     ("venv for Python", &["/usr/bin/python3", "-c", "import venv, ensurepip"], "python3-venv"),
 ];
 
 /// The services that Debian starts when it installs them, and how to stop each where there is no systemd. The
 /// tests start their own, so these would only take memory and ports.
-const STARTED: [(&str, &str); 2] =
-    [("rabbitmq-server", "/usr/sbin/rabbitmqctl stop"), ("prometheus", "service prometheus stop")];
+const STARTED: [(&str, &str); 3] = [
+    ("rabbitmq-server", "/usr/sbin/rabbitmqctl stop"),
+    ("prometheus", "service prometheus stop"),
+    ("prometheus-alertmanager", "service prometheus-alertmanager stop"),
+];
 
 /// Installs what is missing.
 ///

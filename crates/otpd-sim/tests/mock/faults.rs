@@ -106,7 +106,7 @@ async fn a_stall_lasts_until_somebody_gives_up() {
     let started = Instant::now();
     assert_eq!(mock.stop().await.account(Kind::Verihubs, "app-1").unwrap().stalls, 3);
     assert!(stalled.await.unwrap().is_err());
-    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert!(started.elapsed() < crate::PATIENCE, "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -115,10 +115,11 @@ async fn a_slow_answer_is_the_right_one() {
     let started = Instant::now();
     let slow = bench.ask(verihubs::valid()).await;
     assert_eq!((slow.status, &slow.json()["otp"]), (201, &json!("482910")));
-    assert!(started.elapsed() > Duration::from_secs(1), "{:?}", started.elapsed());
+    let slowly = started.elapsed();
+    assert!(slowly > Duration::from_secs(1), "{slowly:?}");
     let started = Instant::now();
     assert_eq!(bench.ask(verihubs::valid()).await.status, 201);
-    assert!(started.elapsed() < Duration::from_secs(1), "the connection is as quick as before");
+    assert!(started.elapsed() < slowly, "the connection is as quick as before");
 }
 
 #[tokio::test]

@@ -10,11 +10,6 @@ use serde_json::Value;
 
 use crate::{LAPTOP, Place};
 
-/// A port that was free a moment ago.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// A server that answers one request with `answer` and gives back what it was asked.
 fn server(answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -31,14 +26,14 @@ fn server(answer: &'static str) -> (SocketAddr, JoinHandle<String>) {
 
 #[test]
 fn a_worker_is_asked_where_its_config_says() {
-    let port = free_port();
+    let port = otpd_tests::claim_port();
     // The rest of the file may be wrong by now: the worker that runs does not care.
     let config = format!("{LAPTOP}[admin]\nlisten = \"0.0.0.0:{port}\"\n");
     let place = Place::new(&config);
     assert_eq!(place.run(&["health"]).code, 1, "nobody is there yet");
 
     let mut worker = place.command(&["worker"]).spawn().unwrap();
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     let ready = loop {
         let ran = place.run(&["health", "--ready"]);
         if ran.code == 0 || Instant::now() > until {
@@ -92,7 +87,7 @@ fn a_server_that_says_nothing_is_left_after_two_seconds() {
     let took = asked.elapsed();
     assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{ran:?}");
     assert_eq!(ran.err, format!("otpd: {url}/healthz: no answer within 2 s\n"));
-    assert!((Duration::from_secs(2)..Duration::from_secs(10)).contains(&took), "{took:?}");
+    assert!((Duration::from_secs(2)..Duration::from_secs(30)).contains(&took), "{took:?}");
 }
 
 #[test]
