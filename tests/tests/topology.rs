@@ -8,8 +8,14 @@ use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
-use otpd_queue::{Difference, LanePlan, Owners, Plan, QueueError, Section, Standing};
-use otpd_tests::rabbit::{LaneInHand, PATIENCE, channel, depth, enqueue_all, plan, provider, rabbit, route};
+use otpd_core::FactKind;
+use otpd_queue::{
+    Carried, DeadFilter, Difference, LanePlan, Leftovers, Move, Owners, Plan, QueueError, Section, Settlement,
+    Standing, Then, Trial,
+};
+use otpd_tests::rabbit::{
+    LaneInHand, PATIENCE, channel, depth, enqueue_all, now, plan, provider, rabbit, route,
+};
 use otpd_tests::{Broker, eventually};
 
 /// A plan in which these routes begin with one provider, beside each provider's own.
@@ -287,4 +293,115 @@ async fn bulk_has_a_queue_of_its_own_and_a_full_lane_refuses_its_publishers() {
     assert!(refused && taken < 30, "{taken}");
     // A full bulk queue is nobody else's matter.
     assert!(routed(&admin, &plan, "a").await);
+}
+
+/// A broker on which `old` has 5 interactive, 300 bulk and 2 deferred jobs, `next` is its neighbour, and `old` has just
+/// left the plan. Gives the plan before and after.
+async fn left_behind(broker: &Broker) -> (Plan, Plan) {
+    let mut before = plan(&broker.prefix(), &["old", "next"]);
+    before.lanes[0].routes.push(route("login"));
+    before.lanes[0].bulk_routes.push(route("news"));
+    let queue = rabbit(&broker.url(), &before);
+    queue.apply_topology().await.unwrap();
+    enqueue_all(&queue, "login", (0..4).map(|i| format!("login-{i}"))).await;
+    enqueue_all(&queue, "old", ["own".to_owned()]).await;
+    enqueue_all(&queue, "news", (0..300).map(|i| format!("news-{i}"))).await;
+    enqueue_all(&queue, "login", (0..2).map(|i| format!("later-{i}"))).await;
+    let mut lane = LaneInHand::open(&queue, "old", 100);
+    // The owner defers two and leaves the rest.
+    for delivery in lane.deliveries(7).await {
+        let job = delivery.message_id.clone().unwrap();
+        if !job.as_str().starts_with("later") {
+            continue;
+        }
+        let carried = Carried { attempts: 2, not_before: Some(now()), ..delivery.carried.clone() };
+        let (to, section) = (provider("old"), Section::Later);
+        let (body, trace) = (delivery.body.clone(), delivery.trace.clone());
+        let moved = Move { to, section, job, body, carried, taken_at: delivery.taken_at.unwrap(), trace };
+        lane.settler.settle(Settlement { fact: None, then: Then::Move(delivery.tag, Box::new(moved)) });
+    }
+    lane.settler.flush().await;
+    let mut after = plan(&before.prefix, &["next"]);
+    after.lanes[0].routes.push(route("login"));
+    after.lanes[0].bulk_routes.push(route("news"));
+    let new = rabbit(&broker.url(), &after);
+    // Not while the config names it, and not before that was applied.
+    let refuse = Leftovers::Refuse;
+    let named = queue.retire(&provider("old"), &refuse, Trial::Do).await.unwrap_err().to_string();
+    assert!(named.contains("the config still names old"), "{named}");
+    let early = new.retire(&provider("old"), &refuse, Trial::Do).await.unwrap_err().to_string();
+    assert!(early.contains("otpd topology apply"), "{early}");
+    let applied = new.apply_topology().await.unwrap();
+    assert_eq!(applied.to_retire, ["old"]);
+    // Nor while a worker with the old config is there.
+    let used = new.retire(&provider("old"), &refuse, Trial::Do).await.unwrap_err().to_string();
+    assert!(used.contains("still consumes"), "{used}");
+    lane.close().await;
+    let admin = channel(&broker.url()).await;
+    eventually("everything back in the lane", PATIENCE, || async {
+        (depth(&admin, &before.lane_queue(&provider("old"))).await == 5).then_some(())
+    })
+    .await;
+    let left = new.retire(&provider("old"), &refuse, Trial::Do).await.unwrap_err().to_string();
+    assert!(left.contains("307 jobs are left"), "{left}");
+    (before, after)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retired_provider_leaves_its_jobs_to_another_and_nothing_behind() {
+    let broker = Broker::shared();
+    let (before, after) = left_behind(broker).await;
+    let queue = rabbit(&broker.url(), &after);
+    // Its own route is gone already; the others lead to the next provider.
+    let admin = publisher(&broker.url()).await;
+    assert!(!routed(&admin, &after, "old").await);
+    let to_next = Leftovers::MoveTo(provider("next"));
+    let would = queue.retire(&provider("old"), &to_next, Trial::Look).await.unwrap();
+    assert_eq!((would.waiting, would.moved), (307, 0));
+    let nowhere = Leftovers::MoveTo(provider("nobody"));
+    assert!(queue.retire(&provider("old"), &nowhere, Trial::Do).await.is_err());
+
+    let begun = Instant::now();
+    let retired = queue.retire(&provider("old"), &to_next, Trial::Do).await.unwrap();
+    println!("307 jobs moved in {:.2?}", begun.elapsed());
+    assert_eq!((retired.waiting, retired.moved, retired.buried), (307, 307, 0));
+    let lane = |section| after.section_queue(&provider("next"), section);
+    for (section, expected) in [(Section::Main, 5), (Section::Bulk, 300), (Section::Later, 2)] {
+        assert_eq!(depth(&admin, &lane(section)).await, expected, "{section:?}");
+    }
+    for section in Section::ALL {
+        let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+        let gone = channel(&broker.url()).await;
+        let queue = before.section_queue(&provider("old"), section);
+        let asked = gone.queue_declare(queue.into(), options, lapin::types::FieldTable::default()).await;
+        assert!(asked.is_err(), "{section:?} is still there");
+    }
+    assert_eq!(queue.check_topology().await.unwrap(), []);
+    let mut next = LaneInHand::open(&queue, "next", 100);
+    let jobs = next.deliveries(5).await;
+    let own = jobs.iter().find(|d| d.message_id.as_ref().unwrap().as_str() == "own").unwrap();
+    assert_eq!((own.carried.route.clone(), own.carried.hops), (Some(route("next")), 1));
+    next.close().await;
+    let mut facts = queue.follow(Duration::from_secs(3600)).await.unwrap();
+    for _ in 0..307 {
+        let fact = facts.recv().await.unwrap();
+        assert_eq!((fact.kind, fact.next_provider), (FactKind::FailedOver, Some(provider("next"))));
+    }
+    let again = queue.retire(&provider("old"), &to_next, Trial::Do).await.unwrap_err().to_string();
+    assert!(again.contains("there is no lane of old"), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retired_provider_s_jobs_may_be_buried_without_their_codes() {
+    let broker = Broker::shared();
+    let (_, after) = left_behind(broker).await;
+    let queue = rabbit(&broker.url(), &after);
+    let without = Leftovers::Bury(|_| bytes::Bytes::from_static(b"no code"));
+    let retired = queue.retire(&provider("old"), &without, Trial::Do).await.unwrap();
+    assert_eq!((retired.moved, retired.buried), (0, 307));
+    let letters = queue.dead_letters(&DeadFilter::default(), now(), 1000).await.unwrap();
+    let ours = letters.iter().filter(|l| l.provider == Some(provider("old")) && l.body == "no code");
+    assert_eq!(ours.count(), 307);
+    let mut facts = queue.follow(Duration::from_secs(3600)).await.unwrap();
+    assert_eq!(facts.recv().await.unwrap().kind, FactKind::Dead);
 }

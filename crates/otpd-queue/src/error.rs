@@ -29,6 +29,12 @@ pub enum QueueError {
         /// The routing key.
         key: String,
     },
+    /// Something is still used, or done by somebody else.
+    #[error("{why}")]
+    InUse {
+        /// What is, and what to do.
+        why: String,
+    },
     /// The embedded queue's file.
     #[error("the queue file {path}: {why}")]
     File {

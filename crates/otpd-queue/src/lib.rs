@@ -12,6 +12,7 @@ pub mod listen;
 pub mod plan;
 pub mod queue;
 pub mod rabbitmq;
+pub mod retire;
 pub mod seam;
 
 pub use dead::{DeadFilter, DeadLetter};
@@ -19,6 +20,7 @@ pub use error::QueueError;
 pub use listen::{Deaf, Listener, News, When};
 pub use plan::{Applied, Difference, LanePlan, Owners, Plan, Standing};
 pub use queue::Queue;
+pub use retire::{Leftovers, Retired, Trial};
 pub use seam::{
     Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, QueueNames, Section,
     Settlement, Settler, Tag, Then, Ticket, TraceContext,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use otpd_core::{Fact, JobId, RouteName, UnixMs};
+use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs};
 use tokio::sync::mpsc;
 
 use crate::dead::{DeadFilter, DeadLetter};
@@ -13,6 +13,7 @@ use crate::error::QueueError;
 use crate::listen::Listener;
 use crate::plan::{Applied, Difference, Standing};
 use crate::rabbitmq::Rabbit;
+use crate::retire::{Leftovers, Retired, Trial};
 use crate::seam::{LaneQueue, LaneSpec, QueueNames, TraceContext};
 
 /// A queue: RabbitMQ or one file.
@@ -91,6 +92,21 @@ impl Queue {
     /// As [`Queue::apply_topology`].
     pub async fn apply_topology_if_empty(&self) -> Result<Applied, QueueError> {
         either!(self, q => q.apply_topology_if_empty().await)
+    }
+
+    /// Retires a provider that the plan names no more: moves or buries what is left in its lane, and removes the
+    /// lane. Refuses while anything still has to do with it. May be run again after any error.
+    ///
+    /// # Errors
+    /// [`QueueError::InUse`] with what to do first; [`QueueError::Owned`], [`QueueError::Away`],
+    /// [`QueueError::Refused`], [`QueueError::File`].
+    pub async fn retire(
+        &self,
+        provider: &ProviderName,
+        leftovers: &Leftovers,
+        trial: Trial,
+    ) -> Result<Retired, QueueError> {
+        either!(self, q => q.retire(provider, leftovers, trial).await)
     }
 
     /// Whether a worker can start, found out without any right to configure.
@@ -175,6 +191,15 @@ impl Queue {
     /// [`QueueError::Away`], [`QueueError::Refused`], [`QueueError::File`].
     pub async fn depths(&self) -> Result<Vec<(otpd_core::ProviderName, u64)>, QueueError> {
         either!(self, q => q.depths().await)
+    }
+
+    /// How many copies of facts for observers were dropped so far; a file has no observers.
+    #[must_use]
+    pub fn observer_events_dropped(&self) -> u64 {
+        match self {
+            Self::Rabbit(rabbit) => rabbit.observer_events_dropped(),
+            Self::Embedded(_) => 0,
+        }
     }
 
     /// Whether the queue can be reached right now.

@@ -256,6 +256,25 @@ pub enum TopologyCommand {
     /// Declares what is missing, leads routes where the config says, and records that. Where an exchange or a
     /// queue is there but different, touches nothing and says what.
     Apply,
+    /// Retires a provider that the config names no more: moves or buries the jobs that are left in its lane, and
+    /// removes the lane. Refuses while a worker with the old config still consumes it.
+    Retire {
+        /// The provider.
+        #[arg(value_name = "PROVIDER", value_parser = provider)]
+        provider: ProviderName,
+        /// Moves the jobs that are left to the lane of another provider.
+        #[arg(long, value_name = "OTHER", value_parser = provider, conflicts_with = "bury")]
+        to: Option<ProviderName>,
+        /// Puts the jobs that are left into the dead letters, reason `unroutable`.
+        #[arg(long)]
+        bury: bool,
+        /// Says what would be done, and does nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// The form of the output.
+        #[command(flatten)]
+        json: Json,
+    },
     /// Compares without touching anything; exits with 1 where something is missing or different.
     Check {
         /// The form of the output.

@@ -70,8 +70,8 @@ impl From<QueueError> for Failure {
                 "; put the config right, or delete what differs once it is empty (the runbook says how: Change the topology)"
             }
             QueueError::File { .. } => "; correct the path in broker.url, or its rights",
-            // These two say it themselves.
-            QueueError::Unroutable { .. } | QueueError::Owned { .. } => "",
+            // These say it themselves.
+            QueueError::Unroutable { .. } | QueueError::Owned { .. } | QueueError::InUse { .. } => "",
         };
         Self::Failed(format!("{}{todo}", error.to_string().trim_end_matches('.')))
     }

@@ -16,9 +16,11 @@ use super::Shared;
 use super::jobs::{self, NewJob};
 use super::lanes::{LaneKey, Lanes, Opening};
 use super::letters::{self, Fate};
+use super::retire::{self, Retire};
 use super::{facts, topology};
 use crate::error::QueueError;
 use crate::hidden::debug_without_body;
+use crate::retire::Retired;
 use crate::seam::{Carried, Settlement, Then, Ticket, TraceContext};
 
 /// Anything the writer is told.
@@ -60,6 +62,8 @@ pub(super) enum Work {
     Letters(Request<(Vec<i64>, Fate), letters::Done>),
     /// Make the file as planned.
     Apply(Request<(), ()>),
+    /// Retire a provider.
+    Retire(Request<Retire, Retired>),
 }
 
 /// A job for a route.
@@ -124,6 +128,11 @@ impl Work {
                 topology::apply(round.file, &round.shared.plan)?;
                 request.answer = Some(Ok(()));
             }
+            Self::Retire(request) => {
+                let (shared, asked) = (round.shared, &request.question);
+                request.answer =
+                    Some(retire::carry_out(round.file, &shared.plan, &shared.source, asked, round.now)?);
+            }
         }
         Ok(())
     }
@@ -141,6 +150,7 @@ impl Work {
             }
             Self::Letters(request) => request.committed(),
             Self::Apply(request) => request.committed(),
+            Self::Retire(request) => request.committed(),
         }
     }
 
@@ -150,6 +160,7 @@ impl Work {
             Self::Enqueue(request) => request.failed(error()),
             Self::Letters(request) => request.failed(error()),
             Self::Apply(request) => request.failed(error()),
+            Self::Retire(request) => request.failed(error()),
             Self::Settle(_, _, _) | Self::Flush(_) => return Some(self),
         }
         None

@@ -18,6 +18,7 @@ mod jobs;
 mod lanes;
 mod letters;
 mod owner;
+mod retire;
 mod topology;
 mod writer;
 
@@ -42,11 +43,13 @@ use self::commands::{Change, Command, Enqueue, Request, Work};
 use self::lanes::Opening;
 use self::letters::{Fate, Placed};
 use self::owner::Ownership;
+use self::retire::Retire;
 use self::writer::Writer;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
 use crate::listen::{Listener, Listeners, News, When};
 use crate::plan::{Applied, Difference, Plan, Standing};
+use crate::retire::{Leftovers, Retired, Trial};
 use crate::seam::{Checkpoint, LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
 
 /// The most bytes of a body: what RabbitMQ 4 takes in one message.
@@ -218,6 +221,23 @@ impl Embedded {
     #[allow(clippy::unused_async, reason = "as the other backend")]
     pub async fn topology_standing(&self) -> Result<Standing, QueueError> {
         Ok(Standing::Ready(Vec::new()))
+    }
+
+    /// See [`Queue::retire`](crate::Queue::retire).
+    ///
+    /// # Errors
+    /// [`QueueError::InUse`], [`QueueError::Owned`], [`QueueError::File`].
+    pub async fn retire(
+        &self,
+        provider: &ProviderName,
+        leftovers: &Leftovers,
+        trial: Trial,
+    ) -> Result<Retired, QueueError> {
+        self.shared.owner.take(&self.shared.path, provider)?;
+        let asked = Retire { provider: provider.clone(), leftovers: leftovers.clone(), trial };
+        let retired = self.ask(asked, Work::Retire).await;
+        self.shared.owner.leave(provider);
+        retired
     }
 
     /// See [`Queue::check_topology`](crate::Queue::check_topology).

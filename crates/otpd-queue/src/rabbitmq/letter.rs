@@ -40,7 +40,7 @@ pub(super) fn read(plan: &Plan, got: &Delivery) -> DeadLetter {
 }
 
 /// The id in the body, or else a name made from the body: the same for the same letter.
-fn name_of(body: &[u8]) -> JobId {
+pub(super) fn name_of(body: &[u8]) -> JobId {
     let in_body = match SendJob::parse(body, UnixMs(0)) {
         Ok(job) => Some(job.id),
         Err(malformed) => malformed.id,

@@ -32,7 +32,7 @@ impl Lock {
     /// Takes it; waits for who has it now.
     ///
     /// # Errors
-    /// [`QueueError::Refused`] where somebody holds it for a minute, [`QueueError::Away`].
+    /// [`QueueError::InUse`] where somebody holds it for a minute, [`QueueError::Away`].
     pub(super) async fn take(source: &str, urls: &[BrokerUrl], plan: &Plan) -> Result<Self, QueueError> {
         let link = Link::new("topology", source, urls);
         let until = Instant::now() + PATIENCE;
@@ -59,7 +59,7 @@ impl Lock {
                 }
                 Some((404 | 405, _)) => {
                     link.close().await;
-                    return Err(QueueError::Refused {
+                    return Err(QueueError::InUse {
                         why: format!(
                             "another otpd has been changing the topology for {} s (it holds the queue {}); wait for it, or end it",
                             PATIENCE.as_secs(),

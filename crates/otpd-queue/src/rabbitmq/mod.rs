@@ -7,10 +7,11 @@
 //! and `dial` (connections).
 //!
 //! Tasks of a lane: one consumes and acknowledges, one settles; each owns its channel. Tasks of the process:
-//! one reads the events stream (`reader`, `past`, `claims`). Three connections: one consumes, one publishes,
+//! one reads the events stream (`reader`, `past`, `claims`). Four connections: one consumes, one publishes,
 //! because an alarm that blocks publishers stops everything that is written to their connection,
 //! acknowledgements included; one reads, so that a process whose consuming connection is half dead
-//! still reads that another worker has taken over.
+//! still reads that another worker has taken over; one publishes copies of facts for observers, who cannot
+//! hold up anything else (`observe`).
 
 mod acks;
 mod address;
@@ -28,10 +29,12 @@ mod headers;
 mod letter;
 mod link;
 mod lock;
+mod observe;
 mod past;
 mod publisher;
 mod reader;
 mod record;
+mod retire;
 mod session;
 mod settle;
 mod stream;
@@ -52,6 +55,7 @@ use self::consume::{Lane, Orders};
 use self::dead_letters::Pile;
 use self::door::Door;
 use self::link::Link;
+use self::observe::Observers;
 use self::publisher::Publisher;
 use self::reader::Reader;
 use self::settle::{Aside, Settling};
@@ -59,6 +63,7 @@ use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
 use crate::listen::Listener;
 use crate::plan::{Applied, Difference, Plan, Standing};
+use crate::retire::{Leftovers, Retired, Trial};
 use crate::seam::{Checkpoint, LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
 
 /// What a RabbitMQ queue is made of.
@@ -83,6 +88,7 @@ struct Inner {
     consume: Link,
     publish: Link,
     reader: Reader,
+    observers: Observers,
     door: OnceLock<Door>,
 }
 
@@ -102,11 +108,13 @@ impl Rabbit {
         let publish = Link::new("publish", &source, &small_frames);
         // The stream holds nothing but events, whose headers are small.
         let read = Link::new("read", &source, &small_frames);
+        let observers = Observers::new(Link::new("observe", &source, &small_frames), &plan);
         let (plan, source) = (Arc::new(plan), Arc::<str>::from(source));
         Self(Arc::new(Inner {
             consume: Link::new("consume", &source, &urls),
             reader: Reader::new(plan.clone(), source.clone(), read, publish.clone()),
             publish,
+            observers,
             plan,
             source,
             urls,
@@ -128,6 +136,7 @@ impl Rabbit {
         let (acknowledge, settled) = mpsc::unbounded_channel();
         let (proof, checkpoint, reader) = (Proof::default(), Checkpoint::default(), &self.0.reader);
         reader.start();
+        self.0.observers.start();
         let (plan, source, provider) = (&self.0.plan, &self.0.source, spec.provider.clone());
         let lane = Lane {
             spec,
@@ -146,6 +155,7 @@ impl Rabbit {
             reader: reader.clone(),
             provider,
             publisher: Publisher::new(self.0.publish.clone(), proof.clone()),
+            observers: self.0.observers.clone(),
             aside: Aside::default(),
         };
         tokio::spawn(lane.run(Orders { settled, stops }));
@@ -208,6 +218,19 @@ impl Rabbit {
 
     fn writer(&self) -> Writer<'_> {
         Writer { plan: &self.0.plan, source: &self.0.source, urls: &self.0.urls }
+    }
+
+    /// Retires a provider; see [`crate::Queue::retire`].
+    ///
+    /// # Errors
+    /// [`QueueError::InUse`], [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn retire(
+        &self,
+        provider: &ProviderName,
+        leftovers: &Leftovers,
+        trial: Trial,
+    ) -> Result<Retired, QueueError> {
+        self.writer().retire(provider, leftovers, trial).await
     }
 
     /// Compares without touching anything. Bindings are compared as they are recorded.
@@ -279,6 +302,12 @@ impl Rabbit {
         topology::depths(&self.0.consume, &self.0.plan).await
     }
 
+    /// How many copies of facts for observers were dropped so far.
+    #[must_use]
+    pub fn observer_events_dropped(&self) -> u64 {
+        self.0.observers.dropped()
+    }
+
     /// Whether the broker can be reached right now. Where nothing has asked for the publishing
     /// connection yet, this asks for it, so that a process with nothing to do can become ready.
     #[must_use]
@@ -292,6 +321,6 @@ impl Rabbit {
 
     /// Ends all connections in order, for good. Lanes must be closed before.
     pub async fn close(&self) {
-        tokio::join!(self.0.consume.close(), self.0.publish.close(), self.0.reader.close());
+        tokio::join!(self.0.consume.close(), self.0.publish.close(), self.0.reader.close(), self.0.observers.close());
     }
 }

@@ -113,6 +113,21 @@ impl Publisher {
     }
 }
 
+/// Publishes without waiting for confirms, on a channel that gives none; ends when everything is written.
+///
+/// # Errors
+/// lapin's, where the channel is gone: how much was published is then not known.
+pub(super) async fn publish_unconfirmed(channel: &Channel, parcels: &[Parcel]) -> lapin::Result<()> {
+    let mut sends = Vec::with_capacity(parcels.len());
+    for parcel in parcels {
+        sends.push(Send::begin(channel, parcel).await);
+    }
+    for send in sends {
+        send.confirm().await?;
+    }
+    Ok(())
+}
+
 struct Exchange {
     fates: Vec<Fate>,
     channel_is_good: bool,

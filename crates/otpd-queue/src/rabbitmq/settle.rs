@@ -26,6 +26,7 @@ use tracing::{error, info};
 
 use super::backoff::Backoff;
 use super::clock::until;
+use super::observe::Observers;
 use super::publisher::{Fate, Publisher, WINDOW};
 use super::reader::Reader;
 use super::wire::{self, Parcel};
@@ -51,6 +52,8 @@ pub(super) struct Settling {
     pub(super) reader: Reader,
     pub(super) provider: ProviderName,
     pub(super) publisher: Publisher,
+    /// Who else is told, once the stream has it.
+    pub(super) observers: Observers,
     pub(super) aside: Aside,
 }
 
@@ -158,7 +161,7 @@ impl Settling {
             let window: Vec<&Parcel> = facts.iter().take(WINDOW).collect();
             let fates = self.publisher.window_at_last(&window).await?;
             let confirmed = fates.iter().take_while(|f| **f == Fate::Confirmed).count();
-            facts.drain(..confirmed);
+            self.observers.offer(facts.drain(..confirmed));
             let Some(first) = facts.front() else { break };
             if !told && fates.get(confirmed) == Some(&Fate::Returned) {
                 error!("{}; the lane waits for that", first.unroutable());

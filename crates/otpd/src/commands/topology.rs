@@ -1,8 +1,11 @@
-//! `otpd topology apply|check`.
+//! `otpd topology apply|check|retire`.
 
 use std::process::ExitCode;
 
-use otpd_queue::{Difference, Queue};
+use bytes::Bytes;
+use otpd_core::ProviderName;
+use otpd_queue::{Difference, Leftovers, Queue, Retired, Trial};
+use otpd_worker::burial;
 use serde_json::json;
 
 use crate::cli::{Json, TopologyCommand};
@@ -18,6 +21,16 @@ pub async fn run(command: TopologyCommand, config: &Config) -> Result<ExitCode, 
     let queue = open::queue(config, open::source())?;
     let done = match command {
         TopologyCommand::Apply => apply(&queue, config).await,
+        TopologyCommand::Retire { provider, to, bury, dry_run, json } => {
+            let leftovers = match to {
+                Some(other) => Leftovers::MoveTo(other),
+                None if bury && config.dead.keep_code => Leftovers::Bury(Bytes::clone),
+                None if bury => Leftovers::Bury(|body| burial::body(body, false)),
+                None => Leftovers::Refuse,
+            };
+            let trial = if dry_run { Trial::Look } else { Trial::Do };
+            retire(&queue, &provider, &leftovers, trial, json).await
+        }
         TopologyCommand::Check { json } => check(&queue, config, json).await,
     };
     queue.close().await;
@@ -33,6 +46,30 @@ async fn apply(queue: &Queue, config: &Config) -> Result<ExitCode, Failure> {
             "otpd: the lane of {provider} is still there, and no route leads to it any more; once no worker runs with the old config: `otpd topology retire {provider}`"
         ));
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn retire(
+    queue: &Queue,
+    provider: &ProviderName,
+    leftovers: &Leftovers,
+    trial: Trial,
+    json: Json,
+) -> Result<ExitCode, Failure> {
+    let Retired { waiting, moved, buried } = queue.retire(provider, leftovers, trial).await?;
+    if json.json {
+        output::json(&json!({
+            "provider": provider.as_str(), "dry_run": trial == Trial::Look,
+            "waiting": waiting, "moved": moved, "buried": buried,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    output::line(&match trial {
+        Trial::Look => format!("{provider}: would be retired; {waiting} jobs are left in its lane"),
+        Trial::Do => {
+            format!("{provider}: retired, its lane is gone; {moved} jobs moved, {buried} put into the dead letters")
+        }
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

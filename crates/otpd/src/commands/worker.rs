@@ -14,7 +14,7 @@ use crate::config::{Loaded, Sources};
 use crate::failure::Failure;
 use crate::reload::snapshot::Snapshot;
 use crate::reload::{Log, Reloader, Reloads};
-use crate::{open, signals, version, wiring};
+use crate::{open, queue_metrics, signals, version, wiring};
 
 /// The first and the longest wait for a broker that is away, or not ready, at the start.
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
@@ -40,6 +40,7 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
     let queue = open::queue(config, open::source())?;
     let metrics = Arc::new(Metrics::new());
     metrics.built_from(version::VERSION, version::REVISION);
+    queue_metrics::register(&metrics, &queue);
     let counted = Reloads::register(&metrics);
     let mut asked = std::pin::pin!(signals::asked_to_end());
 
@@ -106,7 +107,7 @@ async fn topology(queue: &Queue) -> Result<(), Failure> {
             Err(QueueError::Away { url, why }) => {
                 tracing::warn!(%url, why, again_in = ?wait, "the broker is away; waiting for it");
             }
-            Err(refused @ (QueueError::Refused { .. } | QueueError::Topology(_))) => {
+            Err(refused @ (QueueError::Refused { .. } | QueueError::Topology(_) | QueueError::InUse { .. })) => {
                 if said_anew(&mut told, refused.to_string()) {
                     tracing::error!(
                         "{told}; run `otpd topology apply` as a user who may configure; waiting for that"
