@@ -91,13 +91,16 @@ impl<E: Endpoint> Lane<E> {
         }
         if now.since(self.renewed_at) >= RENEW_EVERY {
             self.renewed_at = now;
-            self.renew(now, left.min(RENEWED));
+            if self.renew(now, left.min(RENEWED)) {
+                again = again.or(Some(now.plus(RENEW_EVERY)));
+            }
         }
         again
     }
 
-    /// Rotates a full `later` queue, and renews the deliveries that have been held longest.
-    fn renew(&mut self, now: Mono, most: usize) {
+    /// Rotates a full `later` queue, and renews the deliveries that have been held longest; says whether
+    /// there was anything to do.
+    fn renew(&mut self, now: Mono, most: usize) -> bool {
         let mut left = most;
         if let Some(far) = give_back(self.deferred(Section::Later)) {
             while left > 0 {
@@ -108,11 +111,13 @@ impl<E: Endpoint> Lane<E> {
         }
         let is_full = self.room.returned() >= self.prefetch.later;
         let old = if is_full && !self.room.is_idle() { TOO_OLD } else { OLD };
-        let Some(before) = now.0.checked_sub(otpd_core::clock::nanos(old)).map(Mono) else { return };
-        for _ in 0..left {
+        let before = Mono(now.0.saturating_sub(otpd_core::clock::nanos(old)));
+        while left > 0 {
             let Some((held, due)) = self.room.take_oldest(before) else { break };
             self.set_aside(held, due);
+            left -= 1;
         }
+        left < most || most == 0
     }
 
     fn deferred(&self, section: Section) -> Deferred {
