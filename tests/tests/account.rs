@@ -18,7 +18,7 @@ use otpd_queue::DeadFilter;
 use otpd_sim::mock::{AccountStats, Balance, Kind};
 use otpd_sim::{Control, FaultPlan, Jobs, MockConfig};
 use otpd_tests::rabbit::{PATIENCE, now};
-use otpd_tests::{Broker, Scene, eventually};
+use otpd_tests::{Broker, Proxy, Scene, eventually};
 use tokio::time::Instant;
 
 /// Without balance Msgai answers 402.
@@ -231,5 +231,76 @@ async fn one_recipient_gets_no_more_than_its_limits() {
     let letters = scene.queue.dead_letters(&DeadFilter::default(), now(), 10).await.unwrap();
     let dead: Vec<_> = letters.iter().map(|l| (l.job.as_str(), l.reason)).collect();
     assert_eq!(dead, [("job-4", Some(Reason::RecipientLimited))]);
+    drop(worker);
+}
+
+/// A job for a number of its own.
+fn job_for(n: usize, number: &str) -> (String, Bytes) {
+    let id = format!("job-{n}");
+    let body = format!(r#"{{"id":"{id}","to":"{number}","code":"48291{}"}}"#, n % 10);
+    (id, Bytes::from(body))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_refused_for_itself_holds_nobody_up() {
+    let config = format!("{MSGAI}ceiling = \"50/s\"\n");
+    let mut scene = scene(&config, &[("msgai", true, &["msgai"][..])], Vec::new()).await;
+    let refused = FaultPlan::parse(Kind::Msgai, "locked=to:*7777").unwrap();
+    scene.mock.control(&Control::faults(refused));
+    let good = |n: usize| job_for(n, &format!("+99911200{n:04}"));
+    let mut jobs = vec![job_for(0, "+999112007777"), job_for(1, "+999112017777"), job_for(2, "+999112027777")];
+    jobs.extend((3..20).map(good));
+    scene.publish_bodies("msgai", jobs).await;
+    let worker = scene.worker();
+    worker.ready().await;
+    let began = Instant::now();
+    scene.until("the good jobs to be sent", |s| s.count(FactKind::Accepted) >= 17).await;
+    let took = began.elapsed();
+    // Others are accepted while the refused ones wait: they are no reason to stop, and end by themselves.
+    let mut beat = tokio::time::interval(Duration::from_millis(500));
+    let mut next = 20;
+    while scene.count(FactKind::Dead) < 3 {
+        beat.tick().await;
+        scene.publish_bodies("msgai", vec![good(next)]).await;
+        next += 1;
+        scene.until("the next one to be sent", |s| s.count(FactKind::Accepted) >= next - 3).await;
+        assert!(next < 200, "{}", scene.log());
+    }
+    let summary = scene.close();
+    let met = answered(&scene, Kind::Msgai, 400);
+    println!("3 of 20 jobs refused for themselves: the good ones sent after {took:.1?}; {met} refusals; {summary}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(met <= 3 * 5, "{met} requests were refused");
+    let letters = scene.queue.dead_letters(&DeadFilter::default(), now(), 10).await.unwrap();
+    assert_eq!(letters.len(), 3);
+    assert!(letters.iter().all(|l| l.reason == Some(Reason::AccountLocked)), "{letters:?}");
+    drop(worker);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_that_could_not_be_announced_closes_no_lane_for_good() {
+    let config = format!("{MSGAI}ceiling = \"50/s\"\n");
+    let mut scene =
+        scene(&config, &[("msgai", true, &["msgai"][..])], vec![balance(Balance::Left(0))]).await;
+    scene.publish("msgai", Jobs::new(6, 10)).await;
+    let proxy = Proxy::start(Broker::shared().address()).await;
+    let worker = scene.worker_at(&proxy.url());
+    eventually("the account to be refused", PATIENCE, || async {
+        (answered(&scene, Kind::Msgai, 402) >= 2).then_some(())
+    })
+    .await;
+    proxy.swallow();
+    scene.mock.control(&balance(Balance::Unlimited));
+    // Longer than an announcement may take, shorter than the broker's patience.
+    let lag = "otpd_events_lag_seconds{provider=\"msgai\"}";
+    eventually("the probe's announcement to be overdue", PATIENCE, || async {
+        (worker.sample(lag).await > 5.0).then_some(())
+    })
+    .await;
+    proxy.resume();
+    scene.until_all_ended().await;
+    let summary = scene.close();
+    println!("cut off while its probe was announced: {summary}");
+    assert_eq!((summary.accepted, scene.duplicates()), (10, 0), "{summary}");
     drop(worker);
 }

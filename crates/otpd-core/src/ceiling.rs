@@ -211,6 +211,12 @@ impl Ceiling {
         }
     }
 
+    /// Takes the permit of `stamp` back: its request was never tried.
+    pub fn not_tried(&mut self, stamp: &Stamp) {
+        stamp.over();
+        self.all_limits().for_each(Limit::refund);
+    }
+
     /// Counts a request that another owner started at `at`, so that a hand-over is part of the promise.
     pub fn seed(&mut self, at: Mono) {
         for limit in &mut self.limits {
@@ -250,6 +256,13 @@ impl Ceiling {
             limit.inherit(before.limit);
         }
         self.learned = Some(Learned { limit, step_at: now.plus(rate.per) });
+    }
+
+    /// How far apart requests are when they fill the slowest of the windows evenly; `None` when unlimited.
+    #[must_use]
+    pub fn spacing(&self) -> Option<Duration> {
+        let learned = self.learned.as_ref().map(|l| &l.limit);
+        self.limits.iter().chain(learned).map(|l| l.held_for() / l.rate().count.max(1)).max()
     }
 
     fn all_limits(&mut self) -> impl Iterator<Item = &mut Limit> {

@@ -1,5 +1,8 @@
 //! What follows from an attempt. One function, no side effects: the lane does what it says.
 
+use std::time::Duration;
+
+use crate::breaker::REFUSED_ALONE;
 use crate::clock::UnixMs;
 use crate::outcome::{Answered, Outcome};
 use crate::reason::Reason;
@@ -28,6 +31,8 @@ pub struct Attempted<'a> {
     pub expires_at: UnixMs,
     /// How many providers of the route come after this one.
     pub providers_left: u32,
+    /// How many account refusals met this job although others were accepted meanwhile.
+    pub refused_alone: u8,
     /// Now.
     pub now: UnixMs,
     /// Chance, 0 to 1.
@@ -39,8 +44,8 @@ pub struct Attempted<'a> {
 pub enum Disposition {
     /// Sent: settle as accepted.
     Done,
-    /// Try again here, not before this time.
-    RetryAt(UnixMs),
+    /// Try again here, after this wait. A wait and not a time: a wall clock that is set changes no retry.
+    RetryAfter(Duration),
     /// Try the next provider of the route.
     NextProvider,
     /// Dead letter, for this reason.
@@ -71,12 +76,13 @@ pub fn decide(attempted: &Attempted<'_>, retry: &RetryPolicy, on_ambiguous: OnAm
             }
         }
         Outcome::Account { .. } if has_next => Disposition::NextProvider,
+        Outcome::Account { reason } if attempted.refused_alone >= REFUSED_ALONE => Disposition::Dead(*reason),
         Outcome::Account { .. } => Disposition::Hold,
     }
 }
 
 /// Again here, if attempts and time are left. Each provider still to come keeps one attempt.
-fn again(attempted: &Attempted<'_>, retry: &RetryPolicy, wait: Option<std::time::Duration>) -> Disposition {
+fn again(attempted: &Attempted<'_>, retry: &RetryPolicy, wait: Option<Duration>) -> Disposition {
     let has_next = attempted.providers_left > 0;
     if attempted.attempts >= retry.max_attempts {
         return Disposition::Dead(Reason::AttemptsExhausted);
@@ -85,9 +91,8 @@ fn again(attempted: &Attempted<'_>, retry: &RetryPolicy, wait: Option<std::time:
         return Disposition::NextProvider;
     }
     let delay = retry.delay(attempted.attempts, attempted.jitter).max(wait.unwrap_or_default());
-    let at = attempted.now.plus(delay);
-    if at < attempted.expires_at {
-        Disposition::RetryAt(at)
+    if attempted.now.plus(delay) < attempted.expires_at {
+        Disposition::RetryAfter(delay)
     } else if has_next && attempted.now < attempted.expires_at {
         Disposition::NextProvider
     } else {
@@ -97,8 +102,6 @@ fn again(attempted: &Attempted<'_>, retry: &RetryPolicy, wait: Option<std::time:
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::outcome::Scope;
     use proptest::prelude::*;
@@ -122,19 +125,20 @@ mod tests {
 
     #[test]
     fn table() {
-        use Disposition::{Dead, Done, Expired, Hold, NextProvider, RetryAt};
+        use Disposition::{Dead, Done, Expired, Hold, NextProvider, RetryAfter};
+        let after = |ms| RetryAfter(Duration::from_millis(ms));
         let accepted = Outcome::Accepted { message_id: None, note: None };
         let account = Outcome::Account { reason: Reason::AuthInvalid };
         let ambiguous = Outcome::Ambiguous { reason: Reason::Timeout };
         let resend = OnAmbiguous::Resend;
         for (outcome, attempts, left, on_ambiguous, is) in [
             (accepted, 1, 0, resend, Done),
-            (transient(), 1, 0, resend, RetryAt(UnixMs(1500))),
-            (transient(), 3, 0, resend, RetryAt(UnixMs(3000))),
+            (transient(), 1, 0, resend, after(500)),
+            (transient(), 3, 0, resend, after(2000)),
             (transient(), 6, 0, resend, Dead(Reason::AttemptsExhausted)),
             (transient(), 5, 1, resend, NextProvider),
             (transient(), 6, 1, resend, Dead(Reason::AttemptsExhausted)),
-            (limited(7), 1, 0, resend, RetryAt(UnixMs(8000))),
+            (limited(7), 1, 0, resend, after(7000)),
             (limited(20), 1, 0, resend, Expired),
             (limited(20), 1, 1, resend, NextProvider),
             (permanent(Reason::TemplateMissing), 1, 0, resend, Dead(Reason::TemplateMissing)),
@@ -142,7 +146,7 @@ mod tests {
             (permanent(Reason::RecipientNotOnWhatsapp), 1, 1, resend, Dead(Reason::RecipientNotOnWhatsapp)),
             (account.clone(), 1, 1, resend, NextProvider),
             (account, 1, 0, resend, Hold),
-            (ambiguous.clone(), 1, 0, resend, RetryAt(UnixMs(1500))),
+            (ambiguous.clone(), 1, 0, resend, after(500)),
             (ambiguous.clone(), 1, 1, OnAmbiguous::NextProvider, NextProvider),
             (ambiguous.clone(), 1, 0, OnAmbiguous::NextProvider, Dead(Reason::AmbiguousParked)),
             (ambiguous, 1, 1, OnAmbiguous::Park, Dead(Reason::AmbiguousParked)),
@@ -153,6 +157,7 @@ mod tests {
                 attempts,
                 expires_at: UnixMs(11_000),
                 providers_left: left,
+                refused_alone: 2,
                 now: UnixMs(1000),
                 jitter: 0.5,
             };
@@ -160,12 +165,34 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_job_that_alone_is_refused_is_dead() {
+        let answered = answered(Outcome::Account { reason: Reason::IpNotAllowed });
+        for (refused_alone, providers_left, is) in [
+            (REFUSED_ALONE - 1, 0, Disposition::Hold),
+            (REFUSED_ALONE, 0, Disposition::Dead(Reason::IpNotAllowed)),
+            (REFUSED_ALONE, 1, Disposition::NextProvider),
+        ] {
+            let attempted = Attempted {
+                answered: &answered,
+                attempts: 1,
+                expires_at: UnixMs(11_000),
+                providers_left,
+                refused_alone,
+                now: UnixMs(1000),
+                jitter: 0.5,
+            };
+            assert_eq!(decide(&attempted, &RetryPolicy::default(), OnAmbiguous::Resend), is);
+        }
+    }
+
     proptest! {
         #[test]
         fn a_retry_is_never_past_the_expiry(attempts in 1u32..10, now in 0u64..20_000, expires in 0u64..20_000, wait in 0u64..10, left in 0u32..3, jitter in 0.0f64..1.0) {
             let answered = answered(limited(wait));
-            let attempted = Attempted { answered: &answered, attempts, expires_at: UnixMs(expires), providers_left: left, now: UnixMs(now), jitter };
-            if let Disposition::RetryAt(at) = decide(&attempted, &RetryPolicy::default(), OnAmbiguous::Resend) {
+            let attempted = Attempted { answered: &answered, attempts, expires_at: UnixMs(expires), providers_left: left, refused_alone: 0, now: UnixMs(now), jitter };
+            if let Disposition::RetryAfter(delay) = decide(&attempted, &RetryPolicy::default(), OnAmbiguous::Resend) {
+                let at = UnixMs(now).plus(delay);
                 prop_assert!(at < UnixMs(expires) && at >= UnixMs(now + wait * 1000) && attempts < 6);
             }
         }

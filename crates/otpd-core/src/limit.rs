@@ -46,8 +46,9 @@ pub(crate) struct Limit {
     stood_still: Duration,
     /// Since when, and until when, the window denies.
     denied: Option<(Mono, Option<Mono>)>,
-    /// The bucket has given a token that the window, or another limit, did not let us use.
-    prepaid: bool,
+    /// How many tokens the bucket has given that were not used: the window, or another limit, said no, or
+    /// the request was never made.
+    prepaid: u32,
     /// Requests of before this limit, beside the places, which count in its window.
     earlier: Past,
     /// What has left the window, where this limit is the one of its account that remembers.
@@ -94,7 +95,7 @@ impl Limit {
             clock,
             stood_still: Duration::ZERO,
             denied: None,
-            prepaid: false,
+            prepaid: 0,
             earlier: Past::default(),
             past: None,
         }
@@ -107,12 +108,12 @@ impl Limit {
     /// The bucket first: only a token that the window does not let us use stops the bucket's clock.
     pub(crate) fn denies(&mut self, now: Mono, usual: Option<Duration>) -> Option<ReadyAt> {
         self.turn_clock(now);
-        if !self.prepaid {
+        if self.prepaid == 0 {
             if let Err(not_until) = self.bucket.check() {
                 let wait = not_until.wait_time_from(self.clock.now());
                 return Some(ReadyAt::At(now.plus(wait.max(Duration::from_nanos(1)))));
             }
-            self.prepaid = true;
+            self.prepaid = 1;
         }
         let ready_at = self.window_denies(now, usual)?;
         let until = match ready_at {
@@ -174,8 +175,13 @@ impl Limit {
     }
 
     pub(crate) fn charge(&mut self, stamp: Stamp) {
-        self.prepaid = false;
+        self.prepaid = self.prepaid.saturating_sub(1);
         self.places.push_back(stamp);
+    }
+
+    /// Takes back the token of a request that was never made.
+    pub(crate) fn refund(&mut self) {
+        self.prepaid = self.prepaid.saturating_add(1).min(self.bucket_burst.get());
     }
 
     /// The limit itself.
@@ -220,6 +226,7 @@ impl Limit {
 
     pub(crate) fn drain(&mut self, now: Mono) {
         self.turn_clock(now);
+        self.prepaid = 0;
         let _ = self.bucket.check_n(self.bucket_burst);
     }
 

@@ -3,7 +3,7 @@
 //! The HTTP client asks for the body when it has a connection and writes; that moment, not the call of
 //! `send`, dates the request for the ceiling and decides whether a failure may have been a success.
 //! A body whose attempt was given up before (see [`Stamp::over`]) refuses to leave: its permit is
-//! somebody else's by then.
+//! somebody else's by then. So does one whose code expired while the connection was made.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,19 +12,21 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use otpd_core::Stamp;
+use otpd_core::{Stamp, UnixMs};
 
 use crate::transport::Clock;
 
 pub(crate) struct StampedBody {
     data: Option<Bytes>,
+    expires_at: UnixMs,
     stamp: Stamp,
     clock: Clock,
 }
 
 impl StampedBody {
-    pub(crate) const fn new(data: Bytes, stamp: Stamp, clock: Clock) -> Self {
-        Self { data: Some(data), stamp, clock }
+    /// A body that may leave before `expires_at`.
+    pub(crate) const fn new(data: Bytes, expires_at: UnixMs, stamp: Stamp, clock: Clock) -> Self {
+        Self { data: Some(data), expires_at, stamp, clock }
     }
 }
 
@@ -47,7 +49,11 @@ impl Body for StampedBody {
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TooLate>>> {
         let this = self.get_mut();
         let Some(data) = this.data.take() else { return Poll::Ready(None) };
-        this.stamp.written(this.clock.mono());
+        if this.clock.wall() < this.expires_at {
+            this.stamp.written(this.clock.mono());
+        } else {
+            this.stamp.over();
+        }
         Poll::Ready(Some(if this.stamp.is_written() { Ok(Frame::data(data)) } else { Err(TooLate) }))
     }
 
@@ -69,9 +75,9 @@ mod tests {
 
     use super::*;
 
-    fn poll(stamp: &Stamp) -> Poll<Option<Result<Frame<Bytes>, TooLate>>> {
-        let clock = Clock::new(|| Mono(7), || UnixMs(0));
-        let mut body = StampedBody::new(Bytes::from_static(b"{}"), stamp.clone(), clock);
+    fn poll(stamp: &Stamp, now: u64) -> Poll<Option<Result<Frame<Bytes>, TooLate>>> {
+        let clock = Clock::new(|| Mono(7), move || UnixMs(now));
+        let mut body = StampedBody::new(Bytes::from_static(b"{}"), UnixMs(100), stamp.clone(), clock);
         assert_eq!(body.size_hint().exact(), Some(2));
         let polled = Pin::new(&mut body).poll_frame(&mut Context::from_waker(Waker::noop()));
         assert!(body.is_end_stream());
@@ -81,7 +87,7 @@ mod tests {
     #[test]
     fn leaving_is_stamped() {
         let stamp = Stamp::default();
-        let Poll::Ready(Some(Ok(frame))) = poll(&stamp) else { panic!("no frame") };
+        let Poll::Ready(Some(Ok(frame))) = poll(&stamp, 99) else { panic!("no frame") };
         assert_eq!(frame.into_data().unwrap(), "{}");
         assert_eq!(stamp.written_at(), Some(Mono(7)));
     }
@@ -90,7 +96,14 @@ mod tests {
     fn what_was_given_up_does_not_leave() {
         let stamp = Stamp::default();
         stamp.over();
-        assert!(matches!(poll(&stamp), Poll::Ready(Some(Err(TooLate)))));
+        assert!(matches!(poll(&stamp, 99), Poll::Ready(Some(Err(TooLate)))));
+        assert!(!stamp.is_written());
+    }
+
+    #[test]
+    fn an_expired_code_does_not_leave() {
+        let stamp = Stamp::default();
+        assert!(matches!(poll(&stamp, 100), Poll::Ready(Some(Err(TooLate)))));
         assert!(!stamp.is_written());
     }
 }

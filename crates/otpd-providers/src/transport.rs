@@ -132,7 +132,7 @@ impl Transport {
     }
 
     /// Makes one attempt at `job`, whose code is of use until `expires_at`. At most one request for
-    /// the message leaves; `stamp` is marked when it does, and is over when this returns or is dropped.
+    /// the message leaves, and none once the code has expired; `stamp` is marked when it does, and is over when this returns or is dropped.
     /// Takes no longer than the timeout, or twice as long when a login comes first.
     pub async fn send(&self, job: &SendJob, expires_at: UnixMs, stamp: &Stamp) -> Answered {
         let _over = OverWhenDropped(stamp);
@@ -145,8 +145,8 @@ impl Transport {
             }
         };
         match self.adapter.login() {
-            None => self.attempt(job, request, None, stamp).await,
-            Some(login) => self.attempt_with_token(job, request, login, stamp).await,
+            None => self.attempt(job, request, None, expires_at, stamp).await,
+            Some(login) => self.attempt_with_token(job, request, login, expires_at, stamp).await,
         }
     }
 
@@ -165,13 +165,14 @@ impl Transport {
         job: &SendJob,
         request: Request<'_>,
         bearer: Option<&HeaderValue>,
+        expires_at: UnixMs,
         stamp: &Stamp,
     ) -> Answered {
         let mut headers: HeaderMap = request.headers.clone();
         if let Some(bearer) = bearer {
             headers.insert(AUTHORIZATION, bearer.clone());
         }
-        let body = StampedBody::new(request.body, stamp.clone(), self.clock.clone());
+        let body = StampedBody::new(request.body, expires_at, stamp.clone(), self.clock.clone());
         // Put together here: a builder would merge the headers one by one.
         let mut asked = reqwest::Request::new(Method::POST, request.url.clone());
         *asked.headers_mut() = headers;
@@ -185,6 +186,10 @@ impl Transport {
             Err(error) => {
                 // From here on it cannot leave any more, so the answer to "had it left?" stays true.
                 stamp.over();
+                if !stamp.is_written() && self.clock.wall() >= expires_at {
+                    let detail = "the code expired before the provider was connected";
+                    return failure::without_answer(not_sent(Reason::ConnectFailed, None), detail.into());
+                }
                 failure::answered(&error, stamp.is_written())
             }
         }
@@ -195,6 +200,7 @@ impl Transport {
         job: &SendJob,
         request: Request<'_>,
         login: &Login,
+        expires_at: UnixMs,
         stamp: &Stamp,
     ) -> Answered {
         let token = match tokio::time::timeout(self.timeout, self.token(login)).await {
@@ -205,7 +211,7 @@ impl Transport {
                 return failure::without_answer(outcome, "login: waited too long".into());
             }
         };
-        let answered = self.attempt(job, request, Some(&token.bearer), stamp).await;
+        let answered = self.attempt(job, request, Some(&token.bearer), expires_at, stamp).await;
         match answered.http_status {
             Some(401) => {
                 self.session.refused(&token).await;

@@ -69,6 +69,20 @@ async fn the_request_leaves_whole_with_its_length() {
 }
 
 #[tokio::test]
+async fn nothing_leaves_once_the_code_has_expired() {
+    let server = Server::start(|_, _| Reply::status(200, "", ACCEPTED)).await;
+    let transport = transport(Kind::Msgai, &server.url());
+    assert_eq!(send(&transport).await.0.outcome.class(), Class::Accepted);
+    let stamp = Stamp::default();
+    let answered = transport.send(&job(), UnixMs(1), &stamp).await;
+    assert_eq!(outcome(&answered), (Class::Transient, Some(Reason::ConnectFailed)));
+    assert!(!answered.outcome.may_have_been_sent() && !stamp.is_written());
+    assert_eq!(answered.detail.as_deref(), Some("the code expired before the provider was connected"));
+    assert_eq!(send(&transport).await.0.outcome.class(), Class::Accepted);
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
 async fn a_connection_is_used_again() {
     let server = Server::start(|_, _| Reply::status(200, "", ACCEPTED)).await;
     let transport = transport(Kind::Msgai, &server.url());

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use otpd_core::admission::{Arrival, arrive};
-use otpd_core::{FactKind, Known, Reason, Route, SendJob, UnixMs};
-use otpd_queue::{Delivery, Inbound, Settlement, Then};
+use otpd_core::{FactKind, Known, Reason, Refusals, Route, SendJob, UnixMs};
+use otpd_queue::{Delivery, Inbound, Section, Settlement, Then};
 
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
+use crate::held::Held;
 use crate::trace;
-use crate::waiting_room::Held;
 use crate::worker::LaneState;
 
 /// A job that came back so often, from owners that died, without ever having been tried, is no cause of
@@ -82,7 +82,9 @@ impl<E: Endpoint> Lane<E> {
         };
         let known = self.known(&job, &delivery);
         let carried = &delivery.carried;
-        match arrive(known, delivery.redelivered, carried.attempts, carried.hops > 0) {
+        // A job that this lane set aside was moved too, as far as its facts are concerned.
+        let moved = carried.hops > 0 || delivery.section == Section::Later;
+        match arrive(known, delivery.redelivered, carried.attempts, moved) {
             Arrival::AlreadySettled => {
                 self.settler.settle(Settlement { fact: None, then: Then::Acknowledge(delivery.tag) });
             }
@@ -92,6 +94,8 @@ impl<E: Endpoint> Lane<E> {
                     *tag = delivery.tag; // its request is under way: this is where its end is settled
                     return;
                 }
+                // Its headers are younger than any fact about its next attempt.
+                let not_before = delivery.carried.not_before.or(not_before);
                 let innocent = attempts == 0 && delivery.returned >= RETURNED_OFTEN;
                 let held = self.hold(job, delivery, attempts, taken_at, now);
                 if innocent && !self.settings.ceiling.is_empty() {
@@ -128,8 +132,10 @@ impl<E: Endpoint> Lane<E> {
         let arrived_at = self.clock.mono();
         let span = trace::process(&self.names, &self.settings.provider, &delivery, &job.id);
         self.metrics.queue_wait.observe(now.since(taken_at).as_secs_f64());
+        let was_tried_here = delivery.redelivered || delivery.section == Section::Later;
         Held {
             tag: delivery.tag,
+            section: delivery.section,
             job,
             body: delivery.body,
             route,
@@ -137,8 +143,10 @@ impl<E: Endpoint> Lane<E> {
             life: delivery.carried.life,
             replayed_at: delivery.carried.replayed_at,
             attempts,
+            refusals: Refusals::default(),
+            probed: 0,
             // Tried before by an owner that is gone: what came of it may not be on the stream.
-            unsure_since: (attempts > 0 && delivery.redelivered).then_some(taken_at),
+            unsure_since: (attempts > 0 && was_tried_here).then_some(taken_at),
             expires_at,
             taken_at,
             arrived_at,
@@ -168,11 +176,9 @@ impl<E: Endpoint> Lane<E> {
         }
         self.successors.note(&held.job, held.expires_at, now);
         let Some(mut held) = self.spill(held, now) else { return };
-        if let Some(at) = not_before.filter(|at| *at > now) {
-            held.ready_at = self.clock.mono_of(at);
-        }
-        let not_before = not_before.filter(|at| *at > now);
-        if let Some(replaced) = self.room.enter(held, not_before) {
+        let due = not_before.filter(|at| *at > now).map(|at| self.clock.mono_of(at));
+        held.ready_at = due.unwrap_or(held.ready_at);
+        if let Some(replaced) = self.room.enter(held, due) {
             self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);
         }
     }

@@ -2,19 +2,21 @@
 
 use std::time::Duration;
 
-use otpd_core::admission::Waiting;
+use otpd_core::admission::{WAY, Waiting};
 use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
 use otpd_core::{
-    Admission, Answered, Attempted, Disposition, FactKind, MessageId, Mono, Outcome, Reason, Stamp, UnixMs,
-    admit, decide,
+    Admission, Answered, Attempted, Disposition, FactKind, Mono, Outcome, Pass, Reason, Stamp, UnixMs, admit,
+    decide,
 };
 
+use crate::clock::Clock;
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
+use crate::held::Held;
+use crate::lease::Lease;
 use crate::trace;
-use crate::waiting_room::Held;
 
 /// How long the announcement of a request may take to be confirmed. Below half of the broker's
 /// heartbeat time-out (10 s): an owner that is cut off stops before another one starts.
@@ -23,24 +25,27 @@ const ANNOUNCED_WITHIN: Duration = Duration::from_secs(3);
 /// A request that ended.
 pub(crate) struct Ended {
     pub(crate) held: Held,
-    /// `None`: it was never sent, because it could not be announced.
-    pub(crate) answered: Option<Answered>,
+    pub(crate) end: End,
+    pub(crate) pass: Pass,
     pub(crate) stamp: Stamp,
     pub(crate) permit_at: Mono,
+}
+
+/// How a request ended.
+pub(crate) enum End {
+    /// With an answer, or as the transport reads having none.
+    Answered(Answered),
+    /// It was never made: it could not be announced, or its delivery is no longer ours.
+    NotMade,
+    /// It was never made: its code expired on the way.
+    Expired,
 }
 
 impl<E: Endpoint> Lane<E> {
     /// Settles, from the head of the room, what is not worth a permit; says whether someone is left.
     pub(crate) fn next_is_worth_it(&mut self, now: UnixMs) -> bool {
         while let Some(held) = self.room.next() {
-            let waiting = Waiting {
-                expires_at: held.expires_at,
-                taken_at: held.taken_at,
-                attempts: held.attempts,
-                max_wait: held.route.max_wait,
-                superseded: !self.successors.is_newest(&held.job),
-            };
-            let admission = admit(&waiting, now);
+            let admission = self.admission(held, now);
             if admission == Admission::Go {
                 return true;
             }
@@ -57,6 +62,18 @@ impl<E: Endpoint> Lane<E> {
         false
     }
 
+    /// Judges a waiting job by its own times.
+    pub(crate) fn admission(&self, held: &Held, now: UnixMs) -> Admission {
+        let waiting = Waiting {
+            expires_at: held.expires_at,
+            taken_at: held.taken_at,
+            attempts: held.attempts,
+            max_wait: held.route.max_wait,
+            superseded: !self.successors.is_newest(&held.job),
+        };
+        admit(&waiting, now)
+    }
+
     /// Starts the request of the job at the head of the room.
     pub(crate) fn start(&mut self, permit_at: Mono, stamp: Stamp) {
         let Some(mut held) = self.room.take_next() else {
@@ -69,32 +86,19 @@ impl<E: Endpoint> Lane<E> {
         if held.attempts == 0 {
             self.count_recipient(&held.job, permit_at);
         }
-        self.breaker.started();
+        let pass = self.breaker.start();
+        self.served.began(permit_at);
+        if let Some(spacing) = self.ceiling.spacing() {
+            self.pace.started(spacing, permit_at);
+        }
         held.attempts += 1;
         self.flying.insert(held.job.id.clone(), held.tag);
         let announced = self.announce(&held);
-        let (endpoint, lease) = (self.endpoint.clone(), self.lease.clone());
+        let (endpoint, lease, clock) = (self.endpoint.clone(), self.lease.clone(), self.clock);
         let span = trace::attempt(&held, permit_wait);
         let attempt = async move {
-            if let Some(announced) = announced {
-                let in_time = tokio::time::timeout(ANNOUNCED_WITHIN, announced).await;
-                let is_certain = in_time.is_ok_and(|answer| answer.is_ok());
-                if !is_certain {
-                    stamp.over();
-                    return Ended { held, answered: None, stamp, permit_at };
-                }
-            }
-            if !lease.holds(held.tag.session) {
-                stamp.over();
-                return Ended { held, answered: None, stamp, permit_at };
-            }
-            if let Some(message_id) = found(&*endpoint, &held).await {
-                stamp.over();
-                return Ended { held, answered: Some(found_again(message_id)), stamp, permit_at };
-            }
-            let answered = endpoint.send(&held.job, held.expires_at, &stamp).await;
-            trace::answered(&Span::current(), &answered);
-            Ended { held, answered: Some(answered), stamp, permit_at }
+            let end = attempt(&*endpoint, &held, &stamp, announced, &lease, clock).await;
+            Ended { held, end, pass, stamp, permit_at }
         };
         self.in_flight.push(Box::pin(attempt.instrument(span)));
     }
@@ -112,10 +116,18 @@ impl<E: Endpoint> Lane<E> {
 
     /// Judges an answer and does what follows.
     pub(crate) fn finish(&mut self, ended: Ended) {
-        let Ended { mut held, answered, stamp, permit_at } = ended;
-        let Some(answered) = answered else { return self.not_sent(held, &stamp) };
+        let Ended { mut held, end, pass, stamp, permit_at } = ended;
+        let answered = match end {
+            End::Answered(answered) => answered,
+            End::NotMade | End::Expired => {
+                drop(pass);
+                self.served.never_made(permit_at);
+                return self.not_sent(held, &stamp);
+            }
+        };
         let now = self.clock.wall();
         let ended_at = self.clock.mono();
+        self.served.ended(permit_at, ended_at);
         let http = ended_at.since(permit_at);
         self.ceiling.ended(&stamp, answered.http_status.is_some(), ended_at);
         self.metrics.request.observe(http.as_secs_f64());
@@ -123,12 +135,13 @@ impl<E: Endpoint> Lane<E> {
         if let Some(tag) = self.flying.remove(&held.job.id) {
             held.tag = tag;
         }
-        self.learn(&held, &answered, ended_at);
+        self.learn(&mut held, pass, &answered, ended_at);
         let attempted = Attempted {
             answered: &answered,
             attempts: held.attempts,
             expires_at: held.expires_at,
             providers_left: held.route.left_after(&self.settings.provider),
+            refused_alone: held.refusals.alone(),
             now,
             jitter: rand::random::<f64>(),
         };
@@ -144,7 +157,7 @@ impl<E: Endpoint> Lane<E> {
         };
         match disposition {
             Disposition::Done => self.accept(held, &answer, now),
-            Disposition::RetryAt(at) => self.retry(held, &answer, at, now),
+            Disposition::RetryAfter(wait) => self.retry(held, &answer, wait, now),
             Disposition::NextProvider => self.fail_over(held, &answer, now),
             Disposition::Dead(reason) => self.bury(held, reason, Some(&answer), Some(now)),
             Disposition::Hold => self.hold_on(held, &answer, now),
@@ -152,27 +165,66 @@ impl<E: Endpoint> Lane<E> {
         }
     }
 
-    /// A request that could not be announced goes back to its place, where its delivery still is ours.
+    /// A request that was never made: its job goes back to its place, where its delivery still is ours, or
+    /// ends if its code expired.
     fn not_sent(&mut self, mut held: Held, stamp: &Stamp) {
-        self.ceiling.ended(stamp, false, self.clock.mono());
+        self.ceiling.not_tried(stamp);
         if let Some(tag) = self.flying.remove(&held.job.id) {
             held.tag = tag;
         }
         self.take_back(&mut held);
-        if !self.draining && self.lease.holds(held.tag.session) {
+        if self.draining || !self.lease.holds(held.tag.session) {
+            return;
+        }
+        if is_expired(&held, self.clock) {
+            self.expire(held);
+        } else {
             self.back_to_the_room(held, None);
         }
     }
 }
 
-/// The message of an earlier attempt, where the provider can be asked for it.
-async fn found<E: Endpoint>(endpoint: &E, held: &Held) -> Option<MessageId> {
-    endpoint.find(&held.job, held.unsure_since?).await
+/// One attempt. The code's expiry is looked at after everything that takes time: the announcement, the
+/// look-up; the transport looks again when it has a connection.
+async fn attempt<E: Endpoint>(
+    endpoint: &E,
+    held: &Held,
+    stamp: &Stamp,
+    announced: Option<oneshot::Receiver<()>>,
+    lease: &Lease,
+    clock: Clock,
+) -> End {
+    if let Some(announced) = announced {
+        let in_time = tokio::time::timeout(ANNOUNCED_WITHIN, announced).await;
+        let is_certain = in_time.is_ok_and(|answer| answer.is_ok());
+        if !is_certain {
+            stamp.over();
+            return End::NotMade;
+        }
+    }
+    if !lease.holds(held.tag.session) {
+        stamp.over();
+        return End::NotMade;
+    }
+    if let Some(since) = held.unsure_since
+        && let Some(message_id) = endpoint.find(&held.job, since).await
+    {
+        stamp.over();
+        let outcome = Outcome::Accepted { message_id: Some(message_id), note: None };
+        return End::Answered(Answered { outcome, http_status: None, code: None, detail: None });
+    }
+    if is_expired(held, clock) {
+        stamp.over();
+        return End::Expired;
+    }
+    let answered = endpoint.send(&held.job, held.expires_at, stamp).await;
+    trace::answered(&Span::current(), &answered);
+    End::Answered(answered)
 }
 
-fn found_again(message_id: MessageId) -> Answered {
-    let outcome = Outcome::Accepted { message_id: Some(message_id), note: None };
-    Answered { outcome, http_status: None, code: None, detail: None }
+/// True if the code would have expired by the time it reaches its provider.
+fn is_expired(held: &Held, clock: Clock) -> bool {
+    clock.wall().plus(WAY) >= held.expires_at
 }
 
 /// An answer with its times, as facts need it.

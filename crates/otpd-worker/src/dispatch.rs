@@ -24,8 +24,10 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use otpd_core::{Breaker, Ceiling, JobId, Mono, ReadyAt, Recipients, Route, TrafficClass, UnixMs};
-use otpd_queue::{Inbound, LaneQueue, LaneStop, QueueNames, Settler, Tag};
+use otpd_core::{
+    Breaker, Ceiling, JobId, Mono, Pace, ReadyAt, Recipients, Route, Served, TrafficClass, UnixMs,
+};
+use otpd_queue::{Inbound, LaneQueue, LaneStop, QueueNames, Section, Settler, Tag};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,18 +36,18 @@ use crate::attempt::Ended;
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
 use crate::gates::Closed;
+use crate::later::Prefetch;
 use crate::lease::Lease;
 use crate::metrics::LaneMetrics;
 use crate::reconfigure::{self, Inbox, routes_of};
 use crate::settings::{LaneSettings, Shared};
+use crate::spill::Looks;
 use crate::successors::Successors;
 use crate::waiting_room::WaitingRoom;
 use crate::worker::LaneState;
 
 /// How many queue messages are taken in one turn before requests are started.
 const INBOX_TURN: usize = 256;
-/// How often a bulk job looks again whether the ceiling has room beside what is kept for others.
-const BULK_LOOK: Duration = Duration::from_millis(20);
 /// How often the gauges that cost a look at everything are set.
 const GAUGES_EVERY: Duration = Duration::from_millis(500);
 /// The longest sleep: gauges are fresh, and a clock that was set is noticed.
@@ -76,6 +78,16 @@ pub struct Lane<E: Endpoint> {
     /// The requests of others were counted in this session.
     pub(crate) window_is_ours: bool,
     pub(crate) breaker: Breaker,
+    /// The even flow of bulk.
+    pub(crate) pace: Pace,
+    /// What is really served.
+    pub(crate) served: Served,
+    /// How far the waiting jobs have been judged again.
+    pub(crate) looks: Looks,
+    /// How many deliveries the lane was opened with.
+    pub(crate) prefetch: Prefetch,
+    /// When deliveries that were held for long were renewed last.
+    pub(crate) renewed_at: Mono,
     /// Until when the provider wants nothing.
     pub(crate) paused_until: Option<Mono>,
     pub(crate) resume_untold: bool,
@@ -111,6 +123,12 @@ impl<E: Endpoint> Lane<E> {
             metrics.set_ceiling(per_second);
         }
         let (routes, own_route) = routes_of(&shared.routes, &settings.provider);
+        let main = settings.prefetch(&shared.routes);
+        let prefetch = Prefetch {
+            main: main.into(),
+            bulk: settings.prefetch_of(Section::Bulk, main).into(),
+            later: settings.prefetch_of(Section::Later, main).into(),
+        };
         Self {
             routes,
             own_route,
@@ -130,6 +148,11 @@ impl<E: Endpoint> Lane<E> {
             ceiling,
             window_is_ours: false,
             breaker: Breaker::default(),
+            pace: Pace::default(),
+            served: Served::default(),
+            looks: Looks::default(),
+            prefetch,
+            renewed_at: Mono::default(),
             paused_until: None,
             resume_untold: false,
             pairs: Recipients::default(),
@@ -217,17 +240,24 @@ impl<E: Endpoint> Lane<E> {
         while let Some(held) = self.room.take_expired(wall) {
             self.expire(held);
         }
-        self.room.turn(wall);
+        let now = self.clock.mono();
+        self.room.turn(now);
+        let judged = self.judge_waiting(now);
         let permit = self.start_while_permitted(wall);
+        let crowded = self.make_room(now);
+        self.note_backlog(now);
         self.show();
-        let mut wake = Instant::now() + LONGEST_SLEEP;
-        if let Some(at) = permit {
-            wake = wake.min(self.clock.instant(at));
-        }
-        if let Some(at) = self.room.next_event() {
-            wake = wake.min(self.clock.instant(self.clock.mono_of(at)));
-        }
-        wake
+        let expiry = self.room.next_expiry().map(|at| self.clock.mono_of(at));
+        let events = [permit, judged, crowded, self.room.next_due(), expiry];
+        let longest = Instant::now() + LONGEST_SLEEP;
+        events.into_iter().flatten().map(|at| self.clock.instant(at)).fold(longest, Instant::min)
+    }
+
+    /// Jobs wait although the provider takes them: what ends meanwhile shows how much is served.
+    fn note_backlog(&mut self, now: Mono) {
+        let is_open =
+            self.breaker.open_reason().is_none() && self.paused_until.is_none_or(|until| until <= now);
+        self.served.turn(is_open && !self.room.is_idle(), now);
     }
 
     /// Starts requests; gives the time at which the next could start, where that is known.
@@ -242,8 +272,9 @@ impl<E: Endpoint> Lane<E> {
             if !self.recipient_is_ready(now) {
                 continue;
             }
-            if !self.class_has_room(now) {
-                return Some(now.plus(BULK_LOOK));
+            let class_ready_at = self.class_ready_at(now);
+            if class_ready_at > now {
+                return Some(class_ready_at);
             }
             match self.ceiling.take(now) {
                 Ok(stamp) => self.start(now, stamp),
@@ -256,7 +287,7 @@ impl<E: Endpoint> Lane<E> {
 
     /// Requests under way and ends that are not confirmed yet count together: that is what a crash
     /// could repeat.
-    fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.in_flight.len() + self.settler.unconfirmed() < self.settings.max_in_flight
     }
 

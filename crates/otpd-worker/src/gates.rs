@@ -1,23 +1,19 @@
 //! What stands between a waiting job and its permit beside the ceiling: the provider's pause, the account
-//! breaker, the recipient's limit; and where a job goes that would wait too long for them.
+//! breaker, the recipient's limit, and the even flow of bulk.
 
 use std::time::Duration;
 
 use otpd_core::{
-    Answered, Change, FactKind, Gate, Mono, Outcome, Reason, Scope, SendJob, TrafficClass, UnixMs,
+    Answered, Change, FactKind, Gate, Mono, Outcome, Pass, Reason, Scope, SendJob, TrafficClass, UnixMs,
 };
 use otpd_queue::{Settlement, Then};
 
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
-use crate::waiting_room::Held;
+use crate::held::Held;
 
-/// The share of a ceiling that bulk jobs may fill; the rest is kept for people who wait.
-const BULK_SHARE: f64 = 0.9;
 /// A pause that moves by less than this is the same pause.
 const SAME_PAUSE: Duration = Duration::from_secs(1);
-/// How long a closed breaker is taken to stay closed when the wait of a new job is estimated.
-const CLOSED_FOR: Duration = Duration::from_secs(30);
 
 /// Why nothing may start now.
 pub(crate) enum Closed {
@@ -49,9 +45,8 @@ impl<E: Endpoint> Lane<E> {
             return true;
         }
         if let Some(held) = self.room.take_next() {
-            let at = self.clock.wall_of(ready_at);
-            if at < held.expires_at {
-                self.room.enter(held, Some(at));
+            if self.clock.wall_of(ready_at) < held.expires_at {
+                self.room.enter(held, Some(ready_at));
             } else {
                 self.bury(held, Reason::RecipientLimited, None, None);
             }
@@ -82,14 +77,15 @@ impl<E: Endpoint> Lane<E> {
         }
     }
 
-    /// Whether the ceiling has room for the class of the job at the head; bulk leaves some for others.
-    pub(crate) fn class_has_room(&self, now: Mono) -> bool {
-        let bulk = self.room.next().is_some_and(|h| h.route.class == TrafficClass::Bulk);
-        !bulk || self.ceiling.is_unlimited() || self.ceiling.used_ratio(now) < BULK_SHARE
+    /// Says when the job at the head of the room may start as far as its class is concerned: bulk flows
+    /// evenly, so that an interactive job waits for one request of it at most.
+    pub(crate) fn class_ready_at(&self, now: Mono) -> Mono {
+        let is_bulk = self.room.next().is_some_and(|h| h.route.class == TrafficClass::Bulk);
+        if is_bulk && !self.ceiling.is_unlimited() { self.pace.ready_at() } else { now }
     }
 
     /// Learns from an answer: pauses, named limits, the breaker.
-    pub(crate) fn learn(&mut self, held: &Held, answered: &Answered, now: Mono) {
+    pub(crate) fn learn(&mut self, held: &mut Held, pass: Pass, answered: &Answered, now: Mono) {
         if let Outcome::RateLimited { reason, scope, wait, limit } = &answered.outcome {
             if limit.is_some_and(|named| self.ceiling.lower(named, now)) {
                 self.show_ceiling();
@@ -98,7 +94,7 @@ impl<E: Endpoint> Lane<E> {
                 self.pause(held, *scope, *reason, now.plus(*wait), now);
             }
         }
-        match self.breaker.judge(&answered.outcome, now) {
+        match self.breaker.judge(pass, &answered.outcome, &mut held.refusals, now) {
             Change::None => {}
             Change::Opened(reason) => {
                 tracing::warn!(provider = %self.settings.provider, %reason,
@@ -110,6 +106,7 @@ impl<E: Endpoint> Lane<E> {
             Change::Closed => {
                 tracing::info!(provider = %self.settings.provider, "the provider takes messages again");
                 self.metrics.breaker_open.set(0);
+                self.room.forgive();
                 self.tell(FactKind::Resumed, held, None, None);
             }
         }
@@ -150,51 +147,6 @@ impl<E: Endpoint> Lane<E> {
         fact.reason = reason;
         fact.next_attempt_at = until;
         self.settler.settle(Settlement { fact: Some(fact), then: Then::Keep });
-    }
-
-    /// Jobs that have another provider to go to need not wait for this one.
-    pub(crate) fn move_on(&mut self, reason: Reason) {
-        self.move_on_where(reason, |_| true);
-    }
-
-    fn move_on_where(&mut self, reason: Reason, which: impl Fn(&Held) -> bool) {
-        let provider = self.settings.provider.clone();
-        let movable = |held: &Held| held.route.after(&provider).is_some() && which(held);
-        for held in self.room.take_where(movable) {
-            self.fail_over_unsent(held, reason);
-        }
-    }
-
-    /// How long a new job of this class would wait here for its permit.
-    pub(crate) fn estimate(&self, class: TrafficClass, now: Mono) -> Duration {
-        let paused = self.paused_until.map_or(Duration::ZERO, |until| until.since(now));
-        let closed = if self.breaker.open_reason().is_some() { CLOSED_FOR } else { Duration::ZERO };
-        let ahead = f64::from(u32::try_from(self.room.ahead_of(class)).unwrap_or(u32::MAX));
-        let served = self.ceiling.per_second().map_or(0.0, |per_second| ahead / per_second);
-        paused.max(closed) + Duration::from_secs_f64(served.min(86_400.0))
-    }
-
-    /// Whether a job that just came had better go elsewhere, or not wait at all.
-    pub(crate) fn spill(&mut self, held: Held, now: UnixMs) -> Option<Held> {
-        let at = self.clock.mono();
-        let wait = self.estimate(held.route.class, at);
-        let probes = self.breaker.open_reason().is_some() && self.room.is_empty() && self.gate(at).is_ok();
-        if wait.is_zero() || probes {
-            return Some(held);
-        }
-        let next = held.route.after(&self.settings.provider);
-        let elsewhere = next.map(|n| self.shared.board.wait(n));
-        let too_long = held.route.spill_after.is_some_and(|after| wait > after);
-        let refused = self.breaker.open_reason();
-        if elsewhere.is_some_and(|e| e < wait) && (too_long || refused.is_some()) {
-            self.fail_over_unsent(held, refused.unwrap_or(Reason::Overloaded));
-            None
-        } else if too_long && refused.is_none() && now.plus(wait) >= held.expires_at {
-            self.expire(held);
-            None
-        } else {
-            Some(held)
-        }
     }
 
     pub(crate) fn show_ceiling(&self) {

@@ -2,7 +2,7 @@
 //!
 //! Read [`dispatch`] first: it is the loop. Around it, in the order in which a job meets them:
 //! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`gates`] (pause, breaker, recipient,
-//! spill), [`attempt`] (permit, request, answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
+//! the flow of bulk), `spill` (who would wait too long), `later` (who waits elsewhere), [`attempt`] (permit, request, answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
 //! drains them; [`reconfigure`] changes what they go by; `predecessors` is what earlier owners sent; [`metrics`] counts and
 //! [`trace`] makes spans.
 
@@ -14,6 +14,8 @@ pub mod clock;
 pub mod dispatch;
 pub mod endpoint;
 pub mod gates;
+pub mod held;
+mod later;
 pub mod lease;
 pub mod memory;
 pub mod metrics;
@@ -21,6 +23,7 @@ mod predecessors;
 pub mod reconfigure;
 pub mod settings;
 pub mod settle;
+mod spill;
 pub mod successors;
 pub mod trace;
 pub mod waiting_room;

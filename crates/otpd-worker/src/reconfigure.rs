@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use otpd_core::{ProviderName, Rate, Recipients, RetryPolicy, Route, RouteTable};
+use otpd_core::{Pace, ProviderName, Rate, Recipients, RetryPolicy, Route, RouteTable};
 use tokio::sync::watch;
 
 use crate::dispatch::Lane;
@@ -104,6 +104,7 @@ impl<E: Endpoint> Lane<E> {
         let Orders { settings, routes, retry, keep_code, grace: _, endpoint } = orders;
         if (&settings.ceiling, settings.burst) != (&self.settings.ceiling, self.settings.burst) {
             self.ceiling.reconfigure(&settings.ceiling, settings.burst, now);
+            self.pace = Pace::default();
             self.show_ceiling();
         }
         if !Arc::ptr_eq(endpoint, &self.endpoint) {

@@ -2,8 +2,12 @@
 //! Each function makes one fact, remembers it, and hands it in with what becomes of the delivery;
 //! the queue publishes first and acknowledges after.
 
+use std::time::Duration;
+
 use otpd_core::fact::Timings;
-use otpd_core::{Fact, FactKind, JobId, Malformed, ProviderName, Reason, SendJob, UnixMs};
+use otpd_core::{
+    Fact, FactKind, JobId, Malformed, Mono, ProviderName, Reason, SendJob, TrafficClass, UnixMs,
+};
 use otpd_queue::{Burial, Carried, Delivery, Move, Section, Settlement, Then};
 use tracing::Span;
 
@@ -11,10 +15,10 @@ use crate::attempt::Answer;
 use crate::burial;
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
+use crate::held::Held;
 use crate::trace;
-use crate::waiting_room::Held;
 
-fn millis(d: std::time::Duration) -> u64 {
+fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -34,9 +38,9 @@ impl<E: Endpoint> Lane<E> {
     }
 
     /// It is tried again here; it keeps its delivery, and its place in the room.
-    pub(crate) fn retry(&mut self, mut held: Held, answer: &Answer, at: UnixMs, now: UnixMs) {
+    pub(crate) fn retry(&mut self, held: Held, answer: &Answer, wait: Duration, now: UnixMs) {
         let mut fact = self.fact(FactKind::Retrying, &held, Some(answer), now);
-        fact.next_attempt_at = Some(at);
+        fact.next_attempt_at = Some(now.plus(wait));
         if answer.answered.outcome.may_have_been_sent() {
             self.metrics.possible_duplicates.inc();
         }
@@ -44,26 +48,37 @@ impl<E: Endpoint> Lane<E> {
         if self.draining || !self.lease.holds(held.tag.session) {
             return; // the next owner reads the fact, or the delivery comes again
         }
-        held.ready_at = self.clock.mono_of(at);
-        self.back_to_the_room(held, Some(at));
+        self.defer(held, wait);
     }
 
-    /// The account is refused and there is nowhere else to go: it waits here, and the attempt is not
-    /// counted against it.
+    /// Back into the room, not to be tried before `wait` is over.
+    fn defer(&mut self, mut held: Held, wait: Duration) {
+        let due = self.clock.mono().plus(wait);
+        held.ready_at = due;
+        if self.breaker.open_reason().is_some() {
+            held.probed = held.probed.saturating_add(1);
+        }
+        self.back_to_the_room(held, Some(due));
+    }
+
+    /// The account is refused and there is nowhere else to go: it waits here, behind the others, and the
+    /// attempt is not counted against it.
     pub(crate) fn hold_on(&mut self, mut held: Held, answer: &Answer, now: UnixMs) {
-        let fact = self.fact(FactKind::Retrying, &held, Some(answer), now);
+        let wait = held.refusals.wait();
+        let mut fact = self.fact(FactKind::Retrying, &held, Some(answer), now);
+        fact.next_attempt_at = Some(now.plus(wait));
         self.hand_in(fact, Then::Keep, &held.span);
         self.take_back(&mut held);
         if !self.draining && self.lease.holds(held.tag.session) {
-            self.back_to_the_room(held, None);
+            self.defer(held, wait);
         }
     }
 
     /// Into the room again, unless a newer code has come meanwhile.
-    pub(crate) fn back_to_the_room(&mut self, held: Held, not_before: Option<UnixMs>) {
+    pub(crate) fn back_to_the_room(&mut self, held: Held, due: Option<Mono>) {
         if !self.successors.is_newest(&held.job) {
             self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
-        } else if let Some(replaced) = self.room.enter(held, not_before) {
+        } else if let Some(replaced) = self.room.enter(held, due) {
             self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);
         }
     }
@@ -95,7 +110,10 @@ impl<E: Endpoint> Lane<E> {
         fact.next_provider = Some(next.clone());
         let moved = Move {
             to: next,
-            section: Section::Main,
+            section: match held.route.class {
+                TrafficClass::Interactive => Section::Main,
+                TrafficClass::Bulk => Section::Bulk,
+            },
             job: held.job.id.clone(),
             body: held.body,
             carried: Carried {
@@ -114,9 +132,20 @@ impl<E: Endpoint> Lane<E> {
 
     /// A fresh message in the same lane takes the place of its own, which came back too often.
     pub(crate) fn begin_anew(&mut self, held: Held) {
+        self.renew_in(Section::Main, held, None);
+    }
+
+    /// A message in the lane's `later` queue takes the place of its own: the job is deferred until `due`,
+    /// or was held for long.
+    pub(crate) fn set_aside(&mut self, held: Held, due: Option<Mono>) {
+        let not_before = due.map(|due| self.clock.wall_of(due));
+        self.renew_in(Section::Later, held, not_before);
+    }
+
+    fn renew_in(&mut self, section: Section, held: Held, not_before: Option<UnixMs>) {
         let moved = Move {
             to: self.settings.provider.clone(),
-            section: Section::Main,
+            section,
             job: held.job.id,
             body: held.body,
             carried: Carried {
@@ -125,7 +154,7 @@ impl<E: Endpoint> Lane<E> {
                 route: Some(held.route.name.clone()),
                 life: held.life,
                 replayed_at: held.replayed_at,
-                not_before: None,
+                not_before,
             },
             taken_at: held.taken_at,
             trace: held.trace,

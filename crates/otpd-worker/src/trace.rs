@@ -17,7 +17,7 @@ use tracing::Span;
 use tracing::field::Empty;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 
-use crate::waiting_room::Held;
+use crate::held::Held;
 
 /// The target of all spans that are exported; logs leave it out.
 pub const TARGET: &str = otpd_providers::TRACE_TARGET;

@@ -1,6 +1,7 @@
 //! A lane on a bench: its queue is two channels, its provider a function, its clock held.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use otpd_core::{
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
     Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, Listener, Move, News, QueueNames,
-    Settlement, Settler, Tag, Then, TraceContext, When,
+    Section, Settlement, Settler, Tag, Then, TraceContext, When,
 };
 use otpd_worker::{Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Orders, Shared, Steering};
 use tokio::sync::{mpsc, watch};
@@ -27,6 +28,7 @@ type Answer = dyn Fn(&SendJob, usize) -> Outcome + Send + Sync;
 pub struct Script {
     pub clock: Clock,
     pub latency: Duration,
+    pub look_up: Duration,
     pub answer: Box<Answer>,
     pub sent: Mutex<Vec<(String, otpd_core::Mono)>>,
 }
@@ -45,6 +47,7 @@ impl Endpoint for Script {
     }
 
     async fn find(&self, job: &SendJob, _since: UnixMs) -> Option<MessageId> {
+        tokio::time::sleep(self.look_up).await;
         MessageId::new("found").filter(|_| job.purpose.as_str() == "findable")
     }
 }
@@ -80,11 +83,15 @@ pub struct Bench {
     pub certain: bool,
     /// How often the next deliveries have come back before.
     pub returned: u32,
+    /// By how many milliseconds the wall clock was set forward (negative: back).
+    pub wall_set_by: &'static AtomicI64,
 }
 
 pub struct Setup {
     pub ceiling: &'static str,
+    pub max_in_flight: usize,
     pub latency: Duration,
+    pub look_up: Duration,
     pub routes: Vec<Route>,
     pub keep_code: bool,
     pub on_ambiguous: OnAmbiguous,
@@ -95,7 +102,9 @@ impl Default for Setup {
     fn default() -> Self {
         Self {
             ceiling: "",
+            max_in_flight: 100,
             latency: Duration::from_millis(20),
+            look_up: Duration::ZERO,
             routes: Vec::new(),
             keep_code: true,
             on_ambiguous: OnAmbiguous::Resend,
@@ -122,7 +131,8 @@ pub fn permanent(reason: Reason) -> Outcome {
 
 impl Bench {
     pub fn start(setup: Setup, answer: impl Fn(&SendJob, usize) -> Outcome + Send + Sync + 'static) -> Self {
-        let clock = Clock::held(NOW);
+        let wall_set_by: &'static AtomicI64 = Box::leak(Box::default());
+        let clock = Clock::held_and_set(NOW, wall_set_by);
         let (inbox, inbox_rx) = mpsc::unbounded_channel();
         let (orders_tx, orders) = mpsc::unbounded_channel();
         let (stops_tx, stops) = mpsc::unbounded_channel();
@@ -137,7 +147,7 @@ impl Bench {
             provider: provider("p"),
             ceiling: setup.ceiling.split(',').filter(|r| !r.is_empty()).map(|r| r.parse().unwrap()).collect(),
             burst: None,
-            max_in_flight: 100,
+            max_in_flight: setup.max_in_flight,
             on_ambiguous: setup.on_ambiguous,
         };
         let shared = Shared {
@@ -151,6 +161,7 @@ impl Bench {
         let script = Arc::new(Script {
             clock,
             latency: setup.latency,
+            look_up: setup.look_up,
             answer: Box::new(answer),
             sent: Mutex::default(),
         });
@@ -185,6 +196,7 @@ impl Bench {
             next: 0,
             returned: 0,
             certain: true,
+            wall_set_by,
         };
         bench.open(Vec::new());
         bench
@@ -207,8 +219,8 @@ impl Bench {
         &self,
         answer: impl Fn(&SendJob, usize) -> Outcome + Send + Sync + 'static,
     ) -> Arc<Script> {
-        let (clock, latency) = (self.script.clock, self.script.latency);
-        Arc::new(Script { clock, latency, answer: Box::new(answer), sent: Mutex::default() })
+        let Script { clock, latency, look_up, .. } = *self.script;
+        Arc::new(Script { clock, latency, look_up, answer: Box::new(answer), sent: Mutex::default() })
     }
 
     pub fn open(&mut self, history: Vec<Fact>) {
@@ -237,11 +249,15 @@ impl Bench {
     }
 
     pub fn deliver_as(&mut self, body: &str, redelivered: bool, carried: Carried) -> Tag {
+        self.deliver_from(Section::Main, body, redelivered, carried)
+    }
+
+    pub fn deliver_from(&mut self, section: Section, body: &str, redelivered: bool, carried: Carried) -> Tag {
         self.next += 1;
         let tag = Tag { session: self.session, number: self.next };
         self.hear(Inbound::Delivery(Delivery {
             tag,
-            section: otpd_queue::Section::Main,
+            section,
             body: Bytes::copy_from_slice(body.as_bytes()),
             carried,
             message_id: None,
@@ -304,6 +320,17 @@ impl Bench {
 
     pub fn sent_at(&self) -> Vec<otpd_core::Mono> {
         self.script.sent.lock().unwrap().iter().map(|(_, at)| *at).collect()
+    }
+
+    /// When each of these jobs was sent, for the first time.
+    pub fn sent_when(&self, which: impl Fn(&str) -> bool) -> Vec<(String, otpd_core::Mono)> {
+        let mut seen = std::collections::HashSet::new();
+        let sent = self.script.sent.lock().unwrap();
+        sent.iter().filter(|(id, _)| which(id) && seen.insert(id.clone())).cloned().collect()
+    }
+
+    pub fn count(&self, kind: FactKind) -> usize {
+        self.facts.iter().filter(|f| f.kind == kind).count()
     }
 
     pub fn kinds(&self) -> Vec<FactKind> {

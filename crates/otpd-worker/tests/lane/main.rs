@@ -11,8 +11,13 @@
 )]
 
 mod bench;
+mod classes;
+mod expiry;
 mod gates;
+mod later;
+mod probes;
 mod reconfigure;
+mod served;
 
 use std::time::Duration;
 
