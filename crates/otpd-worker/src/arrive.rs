@@ -84,7 +84,9 @@ impl<E: Endpoint> Lane<E> {
         let carried = &delivery.carried;
         match arrive(known, delivery.redelivered, carried.attempts, carried.hops > 0) {
             Arrival::AlreadySettled => {
-                self.settler.settle(Settlement { fact: None, then: Then::Acknowledge(delivery.tag) });
+                let life = delivery.carried.life;
+                let then = Then::AcknowledgeSettled { tag: delivery.tag, job: job.id, life };
+                self.settler.settle(Settlement { fact: None, then });
             }
             Arrival::Duplicate => self.drop_duplicate(&job, &delivery, now),
             Arrival::Work { attempts, not_before } => {

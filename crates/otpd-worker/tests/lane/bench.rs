@@ -291,7 +291,7 @@ impl Bench {
         self.facts.extend(fact);
         let (tag, left) = match settlement.then {
             Then::Keep => return,
-            Then::Acknowledge(tag) => (tag, Left::Acknowledged),
+            Then::Acknowledge(tag) | Then::AcknowledgeSettled { tag, .. } => (tag, Left::Acknowledged),
             Then::Move(tag, moved) => (tag, Left::Moved(moved)),
             Then::Bury(tag, burial) => (tag, Left::Buried(burial)),
         };
