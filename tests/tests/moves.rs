@@ -12,11 +12,11 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use lapin::options::{BasicGetOptions, QueueDeleteOptions};
+use lapin::options::QueueDeleteOptions;
 use otpd_core::FactKind;
 use otpd_sim::mock::Kind;
 use otpd_sim::{Control, FaultPlan, Jobs, MockConfig};
-use otpd_tests::rabbit::{PATIENCE, channel, depth, provider};
+use otpd_tests::rabbit::{LaneInHand, PATIENCE, channel, depth, provider};
 use otpd_tests::{Broker, Proxy, Scene, eventually};
 
 const CONFIG: &str = r#"
@@ -56,18 +56,18 @@ async fn a_lane_with_1000_spills_that_nobody_takes_keeps_its_rate() {
     let admin = channel(&broker.url()).await;
     let second = scene.plan.lane_queue(&provider("second"));
     admin.queue_delete(second.into(), QueueDeleteOptions::default()).await.unwrap();
-    let mut jobs = Jobs::new(16, 1500);
-    scene.publish("login", jobs.by_ref().take(1300)).await;
-    scene.until("the first hundred", |s| s.count(FactKind::Accepted) >= 100).await;
+    let mut jobs = Jobs::new(16, 1100);
+    // Some twenty of them can be sent within the second that they may wait.
+    scene.publish("login", jobs.by_ref().take(1000)).await;
+    scene.until("those that wait", |s| s.count(FactKind::Accepted) >= 20).await;
     let began = std::time::Instant::now();
-    // Those that the room still has, and new ones.
     let mut sent = scene.count(FactKind::Accepted);
     for _ in 0..5 {
         scene.publish("login", jobs.by_ref().take(20)).await;
         sent += 15;
         scene.until("the lane to go on", |s| s.count(FactKind::Accepted) >= sent).await;
     }
-    println!("75 accepted in {:?} at 20/s beside 1,000 spills", began.elapsed());
+    println!("75 accepted in {:?} at 20/s beside some 970 spills", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
 }
 
@@ -106,14 +106,15 @@ async fn a_job_on_its_way_to_a_lane_that_is_not_there_outlives_reset_and_death()
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     worker.kill9();
+    // Whoever owns the lane next gets all of them.
+    let mut next = LaneInHand::open(&scene.queue, "first", 100);
     let mut left = HashSet::new();
-    let deadline = std::time::Instant::now() + Duration::from_secs(15);
-    while left.len() < 20 && std::time::Instant::now() < deadline {
-        match admin.basic_get(first.clone().into(), BasicGetOptions::default()).await.unwrap() {
-            Some(got) => drop(left.insert(got.properties.message_id().clone().unwrap().to_string())),
-            None => tokio::time::sleep(Duration::from_millis(50)).await,
+    let all = async {
+        while left.len() < 20 {
+            left.insert(next.delivery().await.message_id.unwrap().to_string());
         }
-    }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(15), all).await;
     println!("{} of 20 jobs are still in their lane", left.len());
     assert_eq!(left, ids, "jobs are nowhere");
 }
