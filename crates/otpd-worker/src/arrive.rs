@@ -112,7 +112,7 @@ impl<E: Endpoint> Lane<E> {
             Some(tag) if tag.session == self.session && tag != delivery.tag => Known::Accepted,
             // A request from before the session is still under way; this is its delivery come again.
             Some(_) => Known::Nothing,
-            None => self.shared.memory.known(&job.id, &self.settings.provider),
+            None => self.shared.memory.known(&job.id, delivery.carried.life, &self.settings.provider),
         }
     }
 

@@ -14,7 +14,7 @@ use otpd_queue::{
     Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, Listener, Move, News, QueueNames,
     Settlement, Settler, Tag, Then, TraceContext, When,
 };
-use otpd_worker::{Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Orders, Shared, Steering};
+use otpd_worker::{Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Memory, Metrics, Orders, Shared, Steering};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -144,7 +144,7 @@ impl Bench {
             routes: Arc::new(RouteTable::new([provider("p"), provider("q")], setup.routes)),
             retry: RetryPolicy::default(),
             keep_code: setup.keep_code,
-            memory: Arc::default(),
+            memory: Arc::new(Memory::new(clock)),
             recipients: Arc::new(Mutex::new(Recipients::new(setup.recipients))),
             board: Arc::new(Board::new([provider("p"), provider("q")])),
         };
