@@ -248,7 +248,8 @@ async fn a_job_refused_for_itself_holds_nobody_up() {
     let refused = FaultPlan::parse(Kind::Msgai, "locked=to:*7777").unwrap();
     scene.mock.control(&Control::faults(refused));
     let good = |n: usize| job_for(n, &format!("+99911200{n:04}"));
-    let mut jobs = vec![job_for(0, "+999112007777"), job_for(1, "+999112017777"), job_for(2, "+999112027777")];
+    let mut jobs =
+        vec![job_for(0, "+999112007777"), job_for(1, "+999112017777"), job_for(2, "+999112027777")];
     jobs.extend((3..20).map(good));
     scene.publish_bodies("msgai", jobs).await;
     let worker = scene.worker();
@@ -268,7 +269,9 @@ async fn a_job_refused_for_itself_holds_nobody_up() {
     }
     let summary = scene.close();
     let met = answered(&scene, Kind::Msgai, 400);
-    println!("3 of 20 jobs refused for themselves: the good ones sent after {took:.1?}; {met} refusals; {summary}");
+    println!(
+        "3 of 20 jobs refused for themselves: the good ones sent after {took:.1?}; {met} refusals; {summary}"
+    );
     assert!(took < Duration::from_secs(10), "{took:?}");
     assert!(met <= 3 * 5, "{met} requests were refused");
     let letters = scene.queue.dead_letters(&DeadFilter::default(), now(), 10).await.unwrap();
@@ -280,8 +283,7 @@ async fn a_job_refused_for_itself_holds_nobody_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_probe_that_could_not_be_announced_closes_no_lane_for_good() {
     let config = format!("{MSGAI}ceiling = \"50/s\"\n");
-    let mut scene =
-        scene(&config, &[("msgai", true, &["msgai"][..])], vec![balance(Balance::Left(0))]).await;
+    let mut scene = scene(&config, &[("msgai", true, &["msgai"][..])], vec![balance(Balance::Left(0))]).await;
     scene.publish("msgai", Jobs::new(6, 10)).await;
     let proxy = Proxy::start(Broker::shared().address()).await;
     let worker = scene.worker_at(&proxy.url());

@@ -18,7 +18,11 @@ const CONFIG: &str = "[providers.verihubs]\nkind = \"verihubs\"\nbase_url = \"{m
 const JOBS: usize = 2_000;
 
 async fn scene(broker: &Broker) -> Scene {
-    let quick = Control { latency: Some("1ms".parse().unwrap()), ceilings: Some(vec![]), ..Control::of(Kind::Verihubs) };
+    let quick = Control {
+        latency: Some("1ms".parse().unwrap()),
+        ceilings: Some(vec![]),
+        ..Control::of(Kind::Verihubs)
+    };
     let mock = MockConfig { setup: vec![quick], ..MockConfig::default() };
     Scene::set(broker, &broker.url(), CONFIG, &[("verihubs", false, &["verihubs"])], mock).await
 }

@@ -10,8 +10,8 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use otpd_core::FactKind;
 use otpd_queue::{
-    Carried, DeadFilter, Difference, LanePlan, Leftovers, Move, Owners, Plan, QueueError, Section, Settlement,
-    Standing, Then, Trial,
+    Carried, DeadFilter, Difference, LanePlan, Leftovers, Move, Owners, Plan, QueueError, Section,
+    Settlement, Standing, Then, Trial,
 };
 use otpd_tests::rabbit::{
     LaneInHand, PATIENCE, channel, depth, enqueue_all, now, plan, provider, rabbit, route,

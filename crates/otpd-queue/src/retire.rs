@@ -70,7 +70,9 @@ impl<'a> Leaving<'a> {
         let next = match leftovers {
             Leftovers::MoveTo(next) => match plan.lane(next) {
                 Some(lane) => Some(lane),
-                None => return in_use(format!("the config names no provider {next} that could take its jobs")),
+                None => {
+                    return in_use(format!("the config names no provider {next} that could take its jobs"));
+                }
             },
             Leftovers::Refuse | Leftovers::Bury(_) => None,
         };
@@ -93,7 +95,8 @@ impl<'a> Leaving<'a> {
     /// What becomes of a job, and what is told of it.
     pub(crate) fn fate(&self, id: JobId, delivery: Delivery, section: Section, now: UnixMs) -> (Fate, Fact) {
         let Delivery { carried, body, trace, taken_at, .. } = delivery;
-        let mut fact = Fact::new(FactKind::Dead, id.clone(), self.provider.clone(), now).in_life(carried.life);
+        let mut fact =
+            Fact::new(FactKind::Dead, id.clone(), self.provider.clone(), now).in_life(carried.life);
         (fact.attempt, fact.route) = (carried.attempts, carried.route.clone());
         fact.reason = Some(Reason::Unroutable);
         let taken_at = taken_at.unwrap_or(now);
@@ -126,8 +129,7 @@ impl<'a> Leaving<'a> {
         };
         // The provider's own route is gone with it; the next one's own takes its place.
         let own = carried.route.as_ref().is_some_and(|route| route.as_str() == self.provider.as_str());
-        let route =
-            if own { RouteName::parse(next.provider.as_str()).ok() } else { carried.route.clone() };
+        let route = if own { RouteName::parse(next.provider.as_str()).ok() } else { carried.route.clone() };
         let carried = Carried { hops: carried.hops.saturating_add(1), route, ..carried };
         let to = next.provider.clone();
         (Fate::Move(Box::new(Move { to, section, job: id, body, carried, taken_at, trace })), fact)

@@ -8,12 +8,19 @@
 //! 2. Before the first delivery of a session, and before every redelivered delivery, the process's
 //!    [`Listener`](crate::listen::Listener) has been told every fact that was confirmed before that delivery
 //!    was handed out, as far back as the delivery needs: of a redelivered one, all since it was published.
-//! 3. A [`Settlement`] is carried out in this order: its fact and its message (next lane, dead
-//!    letter) are published and confirmed; only then is the delivery acknowledged. If the session is
-//!    lost in between, the publishing still happens, and the delivery comes again: the lane finds
-//!    it in its own memory and has it acknowledged. Settlements are never dropped while the process
-//!    lives; publishing waits for the broker as long as it takes.
-//! 4. Facts of one lane are published in the order in which they were handed in.
+//! 3. A [`Settlement`] is carried out in this order: its message (next lane, dead letter) is published
+//!    and confirmed, then its fact, then the delivery is acknowledged. If the session is lost before the
+//!    message is confirmed, the delivery comes again, here or to another owner; the lane that finds it in
+//!    its own memory has it acknowledged by [`Then::AcknowledgeSettled`], which the backend holds until
+//!    message and fact of that job are confirmed, however long that takes and however often the session
+//!    is lost meanwhile. So no delivery is ever acknowledged whose job is nowhere else. Facts are never
+//!    dropped while the process lives; publishing waits for the broker as long as it takes.
+//! 4. Facts of one lane are published in the order in which they were handed in, but for those of moves
+//!    and burials: such a fact follows its message, and facts handed in later may overtake it. A
+//!    destination that takes nothing therefore delays nothing else, neither other facts and
+//!    acknowledgements nor moves to another destination.
+//! 5. Moves and burials wait without limit for their destination. Each holds an unacknowledged delivery,
+//!    so the prefetch bounds how many wait in a session.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -140,6 +147,16 @@ pub enum Then {
     Keep,
     /// It is done.
     Acknowledge(Tag),
+    /// It was settled before: it came back, and the lane remembers its end. It is acknowledged once
+    /// nothing of that end is on its way any more.
+    AcknowledgeSettled {
+        /// The delivery that came back.
+        tag: Tag,
+        /// Its job.
+        job: JobId,
+        /// Which life of the job it belongs to.
+        life: Life,
+    },
     /// It goes to another lane, then it is done here.
     Move(Tag, Box<Move>),
     /// It goes to the dead letters, then it is done.
@@ -214,7 +231,8 @@ pub enum Order {
 /// A settlement that is not confirmed yet. Whoever carries it out holds this until it is.
 #[derive(Debug)]
 pub struct Ticket {
-    unconfirmed: Arc<Unconfirmed>,
+    under_way: Arc<UnderWay>,
+    kind: Kind,
     /// Somebody waits for this very settlement.
     awaited: Option<oneshot::Sender<()>>,
 }
@@ -227,33 +245,62 @@ impl Ticket {
     }
 }
 
+/// What a settlement waits for.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// The stream, which takes every lane's facts.
+    Telling,
+    /// Another queue, which may take nothing for hours.
+    Moving,
+}
+
 #[derive(Debug, Default)]
-struct Unconfirmed {
-    count: AtomicUsize,
+struct UnderWay {
+    telling: AtomicUsize,
+    moving: AtomicUsize,
     fewer: Notify,
+}
+
+impl UnderWay {
+    fn count(&self, kind: Kind) -> &AtomicUsize {
+        match kind {
+            Kind::Telling => &self.telling,
+            Kind::Moving => &self.moving,
+        }
+    }
+}
+
+impl Kind {
+    fn of(then: &Then) -> Self {
+        match then {
+            Then::Keep | Then::Acknowledge(_) => Self::Telling,
+            // Waits for a move or a burial, where there is one.
+            Then::AcknowledgeSettled { .. } | Then::Move(_, _) | Then::Bury(_, _) => Self::Moving,
+        }
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.unconfirmed.count.fetch_sub(1, Ordering::Relaxed);
-        self.unconfirmed.fewer.notify_one();
+        self.under_way.count(self.kind).fetch_sub(1, Ordering::Relaxed);
+        self.under_way.fewer.notify_one();
     }
 }
 
 /// The lane's hand on settling: cheap to call, never blocks. What waits here is bounded by what
-/// the lane holds: each delivery is settled once, and kept ones wait for their next attempt.
+/// the lane holds: each delivery is settled once a session, and kept ones wait for their next attempt.
 #[derive(Clone, Debug)]
 pub struct Settler {
     orders: mpsc::UnboundedSender<Order>,
     proof: Proof,
-    unconfirmed: Arc<Unconfirmed>,
+    under_way: Arc<UnderWay>,
 }
 
 impl Settler {
     /// A settler over a backend's order channel.
     #[must_use]
     pub fn new(orders: mpsc::UnboundedSender<Order>, proof: Proof) -> Self {
-        Self { orders, proof, unconfirmed: Arc::default() }
+        Self { orders, proof, under_way: Arc::default() }
     }
 
     /// Hands in a settlement. The backend outlives its lanes, so this cannot be refused.
@@ -271,23 +318,33 @@ impl Settler {
     }
 
     fn hand_in(&self, settlement: Settlement, awaited: Option<oneshot::Sender<()>>) {
-        self.unconfirmed.count.fetch_add(1, Ordering::Relaxed);
-        let ticket = Ticket { unconfirmed: self.unconfirmed.clone(), awaited };
+        let kind = Kind::of(&settlement.then);
+        self.under_way.count(kind).fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket { under_way: self.under_way.clone(), kind, awaited };
         let _ = self.orders.send(Order::Settle(settlement, ticket));
     }
 
-    /// How many settlements are not confirmed yet: what a crash would let happen again.
+    /// How many facts are not confirmed yet: what a crash would let happen again. Moves and burials are
+    /// not among them: a crash repeats no request of theirs, and another queue must not stop this lane.
     #[must_use]
     pub fn unconfirmed(&self) -> usize {
-        self.unconfirmed.count.load(Ordering::Relaxed)
+        self.under_way.telling.load(Ordering::Relaxed)
     }
 
-    /// Waits until there are fewer of them. Cancel-safe.
+    /// How many moves and burials are not confirmed yet, with the deliveries that came back and wait for
+    /// them.
+    #[must_use]
+    pub fn moving(&self) -> usize {
+        self.under_way.moving.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there are fewer of either. Cancel-safe.
     pub async fn fewer(&self) {
-        self.unconfirmed.fewer.notified().await;
+        self.under_way.fewer.notified().await;
     }
 
     /// Waits until all that was handed in is confirmed, and acknowledged where its session still is.
+    /// Moves and burials of a lost session are not waited for: the broker has their deliveries again.
     pub async fn flush(&self) {
         let (done, wait) = oneshot::channel();
         if self.orders.send(Order::Flush(done)).is_ok() {

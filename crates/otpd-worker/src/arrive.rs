@@ -86,7 +86,9 @@ impl<E: Endpoint> Lane<E> {
         let moved = carried.hops > 0 || delivery.section == Section::Later;
         match arrive(known, delivery.redelivered, carried.attempts, moved) {
             Arrival::AlreadySettled => {
-                self.settler.settle(Settlement { fact: None, then: Then::Acknowledge(delivery.tag) });
+                let life = delivery.carried.life;
+                let then = Then::AcknowledgeSettled { tag: delivery.tag, job: job.id, life };
+                self.settler.settle(Settlement { fact: None, then });
             }
             Arrival::Duplicate => self.drop_duplicate(&job, &delivery, now),
             Arrival::Work { attempts, not_before } => {
@@ -114,7 +116,7 @@ impl<E: Endpoint> Lane<E> {
             Some(tag) if tag.session == self.session && tag != delivery.tag => Known::Accepted,
             // A request from before the session is still under way; this is its delivery come again.
             Some(_) => Known::Nothing,
-            None => self.shared.memory.known(&job.id, &self.settings.provider),
+            None => self.shared.memory.known(&job.id, delivery.carried.life, &self.settings.provider),
         }
     }
 

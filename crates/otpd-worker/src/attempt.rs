@@ -91,7 +91,7 @@ impl<E: Endpoint> Lane<E> {
         if let Some(spacing) = self.ceiling.spacing() {
             self.pace.started(spacing, permit_at);
         }
-        held.attempts += 1;
+        held.attempts = held.attempts.saturating_add(1);
         self.flying.insert(held.job.id.clone(), held.tag);
         let announced = self.announce(&held);
         let (endpoint, lease, clock) = (self.endpoint.clone(), self.lease.clone(), self.clock);

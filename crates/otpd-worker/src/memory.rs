@@ -7,15 +7,18 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use otpd_core::{Ceiling, Fact, JobId, Known, Mono, ProviderName, Recent, UnixMs, recent};
+use otpd_core::{Ceiling, Fact, JobId, Known, Life, Mono, ProviderName, Recent, UnixMs, recent};
 use otpd_queue::{Listener, News, When};
 
 use crate::clock::Clock;
 use crate::predecessors::Predecessors;
 
 /// The memory of one process.
-#[derive(Debug, Default)]
-pub struct Memory(Mutex<Inner>);
+#[derive(Debug)]
+pub struct Memory {
+    clock: Clock,
+    inner: Mutex<Inner>,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -23,15 +26,27 @@ struct Inner {
     lanes: HashMap<ProviderName, Predecessors>,
 }
 
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new(Clock::system())
+    }
+}
+
 impl Memory {
-    /// What is known of a job, as the lane of `provider` sees it.
-    pub(crate) fn known(&self, job: &JobId, provider: &ProviderName) -> Known {
-        self.inner().recent.known(job, provider)
+    /// An empty memory, which forgets by this clock.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, inner: Mutex::default() }
+    }
+
+    /// What is known of a life of a job, as the lane of `provider` sees it.
+    pub(crate) fn known(&self, job: &JobId, life: Life, provider: &ProviderName) -> Known {
+        self.inner().recent.known(job, life, provider)
     }
 
     /// Remembers what this process did.
     pub(crate) fn remember(&self, fact: &Fact) {
-        self.inner().recent.fold(fact);
+        self.inner().recent.fold(fact, self.clock.wall());
     }
 
     /// Counts the requests of other owners of a lane in its ceiling. True if there were any lately.
@@ -51,18 +66,19 @@ impl Memory {
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Listener for Memory {
     fn hear(&self, news: Vec<News>, _when: When) {
+        let now = self.clock.wall();
         let mut inner = self.inner();
         let Inner { recent, lanes } = &mut *inner;
         for news in &news {
             match news {
                 News::Fact(fact) => {
-                    recent.fold(fact);
+                    recent.fold(fact, now);
                     lanes.entry(fact.provider.clone()).or_default().note(fact);
                 }
                 News::Opened { .. } => {}

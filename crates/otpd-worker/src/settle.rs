@@ -118,7 +118,7 @@ impl<E: Endpoint> Lane<E> {
             body: held.body,
             carried: Carried {
                 attempts: held.attempts,
-                hops: held.hops + 1,
+                hops: held.hops.saturating_add(1),
                 route: Some(held.route.name.clone()),
                 life: held.life,
                 replayed_at: held.replayed_at,

@@ -7,7 +7,6 @@ pub mod commands;
 pub mod config;
 pub mod failure;
 pub mod open;
-mod queue_metrics;
 pub mod output;
 mod queue_metrics;
 pub mod reload;

@@ -195,6 +195,8 @@ fn settle(round: &mut Round<'_>, key: LaneKey, settlement: &Settlement) -> rusql
     }
     let tag = match &settlement.then {
         Then::Keep => return Ok(()),
+        // What ended it is in an earlier transaction, or above in this one.
+        Then::AcknowledgeSettled { tag, .. } => *tag,
         Then::Acknowledge(tag) | Then::Move(tag, _) | Then::Bury(tag, _) => *tag,
     };
     // A lane that is closed no longer has the delivery: it is published all the same, and the job
@@ -207,7 +209,7 @@ fn settle(round: &mut Round<'_>, key: LaneKey, settlement: &Settlement) -> rusql
         *round.settled.entry(key).or_default() += 1;
     }
     match &settlement.then {
-        Then::Keep | Then::Acknowledge(_) => Ok(()),
+        Then::Keep | Then::Acknowledge(_) | Then::AcknowledgeSettled { .. } => Ok(()),
         Then::Move(_, to) => {
             let row = NewJob {
                 job: &to.job,

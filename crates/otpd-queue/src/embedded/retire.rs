@@ -45,7 +45,8 @@ pub(super) fn carry_out(
         );
         return Ok(Err(QueueError::InUse { why }));
     }
-    let waiting: i64 = file.query_row("SELECT count(*) FROM jobs WHERE lane = ?1", [lane], |row| row.get(0))?;
+    let waiting: i64 =
+        file.query_row("SELECT count(*) FROM jobs WHERE lane = ?1", [lane], |row| row.get(0))?;
     let mut retired = Retired { waiting: u64::try_from(waiting).unwrap_or(0), ..Retired::default() };
     if let Err(refused) = leaving.may_leave(retired.waiting) {
         return Ok(Err(refused));
@@ -54,7 +55,9 @@ pub(super) fn carry_out(
         return Ok(Ok(retired));
     }
     for delivery in jobs::hand_out(file, lane, 0, usize::MAX)? {
-        let Some(id) = delivery.message_id.clone().or_else(|| JobId::parse("nameless").ok()) else { continue };
+        let Some(id) = delivery.message_id.clone().or_else(|| JobId::parse("nameless").ok()) else {
+            continue;
+        };
         let (fate, fact) = leaving.fate(id, delivery, Section::Main, now);
         match fate {
             Fate::Move(to) => {

@@ -13,7 +13,7 @@ use futures::StreamExt;
 use lapin::Consumer;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -45,6 +45,8 @@ pub(super) struct Lane {
     pub(super) inbox: mpsc::UnboundedSender<Inbound>,
     /// What the lane's next owner must know.
     pub(super) checkpoint: Checkpoint,
+    /// The number of the session that is open, for the settling side; 0 while there is none.
+    pub(super) open_session: watch::Sender<u32>,
 }
 
 /// What others say to the lane.
@@ -72,9 +74,12 @@ impl Lane {
                 Opening::Closed(done) => return answer(done),
             };
             info!(provider = %self.spec.provider, session = number, broker = %open.url(), "the lane is open");
+            self.open_session.send_replace(number);
             self.say(Inbound::Opened { session: number });
             let began = Instant::now();
-            match Session::new(&self, number, open, inflow).serve(&mut orders).await {
+            let end = Session::new(&self, number, open, inflow).serve(&mut orders).await;
+            self.open_session.send_replace(0);
+            match end {
                 End::Closed(done) => return answer(done),
                 End::LostAfterStop => {
                     self.say(Inbound::Lost { session: number });

@@ -3,10 +3,11 @@
 //! Read in this order: [`Rabbit`] (what the rest of otpd sees), `topology` (what the broker holds),
 //! `apply` and `record` (who changes it, and how that is known),
 //! `consume` and `session` (a lane's deliveries), `reader` (what a process knows of the fleet), `settle`
-//! (facts, moves, burials), `publisher` (confirms), `acks` (which acknowledgements to write), `link`
-//! and `dial` (connections).
+//! (facts), `moving` and `destination` (moves and burials), `publisher` (confirms), `acks` (which
+//! acknowledgements to write), `link` and `dial` (connections).
 //!
-//! Tasks of a lane: one consumes and acknowledges, one settles; each owns its channel. Tasks of the process:
+//! Tasks of a lane: one consumes and acknowledges, one settles, and one for each queue that it moves or
+//! buries jobs to; each owns its channel. Tasks of the process:
 //! one reads the events stream (`reader`, `past`, `claims`). Four connections: one consumes, one publishes,
 //! because an alarm that blocks publishers stops everything that is written to their connection,
 //! acknowledgements included; one reads, so that a process whose consuming connection is half dead
@@ -22,6 +23,7 @@ mod clock;
 mod consume;
 mod dead_letters;
 mod desk;
+mod destination;
 mod dial;
 mod door;
 mod follow;
@@ -29,6 +31,7 @@ mod headers;
 mod letter;
 mod link;
 mod lock;
+mod moving;
 mod observe;
 mod past;
 mod publisher;
@@ -47,7 +50,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use self::address::{BrokerUrl, InvalidUrl};
 use self::apply::{On, Writer};
@@ -55,10 +58,11 @@ use self::consume::{Lane, Orders};
 use self::dead_letters::Pile;
 use self::door::Door;
 use self::link::Link;
+use self::moving::Moving;
 use self::observe::Observers;
 use self::publisher::Publisher;
 use self::reader::Reader;
-use self::settle::{Aside, Settling};
+use self::settle::Settling;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
 use crate::listen::Listener;
@@ -138,6 +142,7 @@ impl Rabbit {
         reader.start();
         self.0.observers.start();
         let (plan, source, provider) = (&self.0.plan, &self.0.source, spec.provider.clone());
+        let (open_session, session) = watch::channel(0);
         let lane = Lane {
             spec,
             plan: plan.clone(),
@@ -146,6 +151,7 @@ impl Rabbit {
             reader: reader.clone(),
             inbox,
             checkpoint: checkpoint.clone(),
+            open_session,
         };
         let settling = Settling {
             plan: plan.clone(),
@@ -156,7 +162,8 @@ impl Rabbit {
             provider,
             publisher: Publisher::new(self.0.publish.clone(), proof.clone()),
             observers: self.0.observers.clone(),
-            aside: Aside::default(),
+            moving: Moving::new(self.0.publish.clone(), proof.clone(), session),
+            flushes: Vec::new(),
         };
         tokio::spawn(lane.run(Orders { settled, stops }));
         tokio::spawn(settling.run());
@@ -321,6 +328,11 @@ impl Rabbit {
 
     /// Ends all connections in order, for good. Lanes must be closed before.
     pub async fn close(&self) {
-        tokio::join!(self.0.consume.close(), self.0.publish.close(), self.0.reader.close(), self.0.observers.close());
+        tokio::join!(
+            self.0.consume.close(),
+            self.0.publish.close(),
+            self.0.reader.close(),
+            self.0.observers.close()
+        );
     }
 }

@@ -44,7 +44,13 @@ impl Observers {
     pub(super) fn new(link: Link, plan: &Plan) -> Self {
         let (copies, taken) = mpsc::channel(ROOM);
         let taken = Mutex::new(Some(taken));
-        Self(Arc::new(Inner { link, exchange: short(&plan.events()), copies, taken, dropped: AtomicU64::new(0) }))
+        Self(Arc::new(Inner {
+            link,
+            exchange: short(&plan.events()),
+            copies,
+            taken,
+            dropped: AtomicU64::new(0),
+        }))
     }
 
     /// Starts to publish copies, unless that was done.

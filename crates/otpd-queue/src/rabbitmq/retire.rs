@@ -103,8 +103,14 @@ impl Writer<'_> {
             desk.unbind(binding).await?;
         }
         for section in sections {
-            let mut emptying =
-                Emptying { writer: self, leaving, lock, section, publisher: &mut publisher, retired: &mut retired };
+            let mut emptying = Emptying {
+                writer: self,
+                leaving,
+                lock,
+                section,
+                publisher: &mut publisher,
+                retired: &mut retired,
+            };
             emptying.run(&mut desk).await?;
             lock.still_held()?;
             desk.delete(&plan.section_queue(provider, section)).await?;
@@ -114,20 +120,29 @@ impl Writer<'_> {
     }
 
     /// What was applied last, if that has nothing to do with the lane any more.
-    async fn applied(&self, lock: &Lock, desk: &mut Desk, leaving: &Leaving<'_>) -> Result<Record, QueueError> {
+    async fn applied(
+        &self,
+        lock: &Lock,
+        desk: &mut Desk,
+        leaving: &Leaving<'_>,
+    ) -> Result<Record, QueueError> {
         let (plan, provider) = (self.plan, leaving.provider);
         let in_use = |why: String| Err(QueueError::InUse { why });
         let (record_parts, _) = topology::record_parts(plan);
         for part in &record_parts {
             if !desk.has(part).await? {
-                return in_use("nothing was applied to this broker yet: run `otpd topology apply` first".into());
+                return in_use(
+                    "nothing was applied to this broker yet: run `otpd topology apply` first".into(),
+                );
             }
         }
         let mut publisher = Publisher::new(lock.link().clone(), Proof::default());
         let Some(record) = record::last_for_sure(lock.link(), plan, &mut publisher).await? else {
             return in_use("nothing was applied to this broker yet: run `otpd topology apply` first".into());
         };
-        if record.state == State::Applying || record.lanes.iter().any(|lane| lane.provider == provider.as_str()) {
+        if record.state == State::Applying
+            || record.lanes.iter().any(|lane| lane.provider == provider.as_str())
+        {
             return in_use(format!(
                 "what was applied last (generation {}, by {}) still has routes to {provider}, or is not done: run `otpd topology apply` with the config that does not name it",
                 record.generation, record.by
@@ -136,7 +151,10 @@ impl Writer<'_> {
         if let Some(next) = leaving.next
             && !record.has_lane(&next.provider, next.owners)
         {
-            return in_use(format!("the lane of {} is not there yet: run `otpd topology apply`", next.provider));
+            return in_use(format!(
+                "the lane of {} is not there yet: run `otpd topology apply`",
+                next.provider
+            ));
         }
         Ok(record)
     }
@@ -213,7 +231,10 @@ impl Emptying<'_> {
     /// Takes what there is, at most a window; says whether the end mark was among it.
     async fn take_window(&mut self, open: &Open, consumer: &mut Consumer) -> Result<bool, QueueError> {
         let Ok(first) = tokio::time::timeout(NEXT, consumer.next()).await else {
-            return Err(away(open.url(), "a queue hands out nothing, although something is in it; run it again"));
+            return Err(away(
+                open.url(),
+                "a queue hands out nothing, although something is in it; run it again",
+            ));
         };
         let mut next = Some(first);
         let mut window = Vec::new();
@@ -236,7 +257,8 @@ impl Emptying<'_> {
                 continue;
             }
             let id = wire::message_id(&got.properties).unwrap_or_else(|| letter::name_of(&got.data));
-            let (fate, fact) = self.leaving.fate(id, wire::delivery(0, got), self.section, clock::now());
+            let (fate, fact) =
+                self.leaving.fate(id, wire::delivery(0, self.section, got), self.section, clock::now());
             messages.push(match fate {
                 Fate::Move(to) => {
                     moved += 1;

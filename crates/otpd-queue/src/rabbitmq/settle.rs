@@ -1,31 +1,27 @@
 //! Carrying out settlements: the only place that makes a delivery acknowledgeable.
 //!
-//! One task a lane, with a publishing channel of its own. It takes what has gathered, up to a
-//! window, and: (1) publishes moves and burials and waits for their confirms; (2) publishes the
-//! facts, in order, and waits for their confirms; (3) hands the tags to the lane's consuming task,
-//! which acknowledges.
+//! One task a lane, with a publishing channel of its own for facts. It takes what has gathered, up to a
+//! window, publishes the facts, in order, waits for their confirms, and hands the tags to the lane's
+//! consuming task, which acknowledges. Moves and burials go to their destinations first ([`Moving`]);
+//! their facts follow here once their message is confirmed, together with what has gathered meanwhile.
 //!
 //! Message before fact: a crash between the two repeats the move or the burial (the next lane knows
 //! the job by its id), the other way round it would lose the job, because its redelivery would be
 //! taken for settled. Fact before acknowledgement: a crash between the two brings the job again, and
-//! the fact says what became of it.
+//! the fact says what became of it. An acknowledgement from the lane's memory comes after both, because
+//! facts are confirmed in the order of this task and messages are asked for in [`Moving`].
 //!
-//! A message that no queue takes (its lane was never declared, or has no majority of its replicas)
-//! steps aside with its fact and is tried again, 0.2 s to 10 s apart, for ever; the rest of the lane
-//! overtakes it. The broker does not show its bindings over AMQP, so trying is the way to learn that
-//! the topology was mended. A fact that is not taken holds the lane: without facts nothing may be
-//! acknowledged.
+//! A fact that is not taken holds the lane: without facts nothing may be acknowledged.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
-use otpd_core::ProviderName;
+use otpd_core::{Fact, FactKind, ProviderName};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 use tracing::{error, info};
 
 use super::backoff::Backoff;
-use super::clock::until;
+use super::moving::{Moving, Rest, WithMessage};
 use super::observe::Observers;
 use super::publisher::{Fate, Publisher, WINDOW};
 use super::reader::Reader;
@@ -54,107 +50,76 @@ pub(super) struct Settling {
     pub(super) publisher: Publisher,
     /// Who else is told, once the stream has it.
     pub(super) observers: Observers,
-    pub(super) aside: Aside,
-}
-
-/// What no queue took, oldest first, and the flushes that wait for it.
-#[derive(Default)]
-pub(super) struct Aside {
-    works: Vec<Work>,
-    /// The keys that nothing is bound to and of which that was said.
-    told: HashSet<String>,
-    flushes: Vec<oneshot::Sender<()>>,
-    backoff: Backoff,
-    due: Option<Instant>,
-}
-
-/// What is left to do of a settlement.
-struct Work {
-    message: Option<Parcel>,
-    fact: Option<Parcel>,
-    tag: Option<Tag>,
-    _ticket: Ticket,
+    pub(super) moving: Moving,
+    /// They wait until nothing is on its way to a destination.
+    pub(super) flushes: Vec<oneshot::Sender<()>>,
 }
 
 impl Settling {
     /// Works until every settler is gone and everything is done, or the queue is closed.
     pub(super) async fn run(mut self) {
         let mut orders = Vec::with_capacity(WINDOW);
-        loop {
+        let mut open = true;
+        while open || !self.moving.is_idle() {
+            let mut rests = Vec::new();
             tokio::select! {
                 biased;
-                () = until(self.aside.due) => if self.retry_aside().await.is_none() { return },
-                taken = self.orders.recv_many(&mut orders, WINDOW) => if taken == 0 { break },
+                news = self.moving.news() => rests = self.moving.hear(news),
+                taken = self.orders.recv_many(&mut orders, WINDOW), if open => open = taken > 0,
             }
-            if self.carry_out(orders.drain(..)).await.is_none() {
-                return;
-            }
-        }
-        while !self.aside.works.is_empty() {
-            until(self.aside.due).await;
-            if self.retry_aside().await.is_none() {
+            if self.carry_out(rests, orders.drain(..)).await.is_none() {
                 return;
             }
         }
     }
 
-    async fn carry_out(&mut self, orders: impl Iterator<Item = Order>) -> Option<()> {
-        let mut works = Vec::new();
-        let mut flushes = Vec::new();
+    async fn carry_out(&mut self, mut rests: Vec<Rest>, orders: impl Iterator<Item = Order>) -> Option<()> {
         for order in orders {
             match order {
-                Order::Settle(settlement, mut ticket) => {
-                    if let (Some(echo), Some(fact)) = (ticket.take_awaited(), &settlement.fact) {
-                        self.reader.echo(fact.event_id(), &self.provider, echo);
-                    }
-                    works.push(Work::new(self, settlement, ticket));
-                }
-                Order::Flush(done) => flushes.push(done),
+                Order::Settle(settlement, ticket) => rests.extend(self.begin(settlement, ticket)),
+                Order::Flush(done) => self.flushes.push(done),
             }
         }
-        let left = self.publish_all(works).await?;
-        self.aside.keep(left);
+        self.publish_facts(&mut rests).await?;
+        let tags: Vec<Tag> = rests.iter().filter_map(|w| w.tag).collect();
+        if !tags.is_empty() {
+            self.tell(Settled::Tags(tags));
+        }
         // Later than it need be for a flush in the middle, by at most a window.
-        if self.aside.works.is_empty() {
-            flushes.into_iter().for_each(|done| self.tell(Settled::Flush(done)));
-        } else {
-            self.aside.flushes.extend(flushes);
+        if self.moving.is_idle() {
+            std::mem::take(&mut self.flushes).into_iter().for_each(|done| self.tell(Settled::Flush(done)));
         }
         Some(())
     }
 
-    /// Publishes and makes acknowledgeable; gives back the works whose message no queue took.
-    async fn publish_all(&mut self, works: Vec<Work>) -> Option<Vec<Work>> {
-        let (mut works, left) = self.publish_messages(works).await?;
-        self.publish_facts(&mut works).await?;
-        let tags: Vec<Tag> = works.iter().filter_map(|w| w.tag).collect();
-        if !tags.is_empty() {
-            self.tell(Settled::Tags(tags));
+    /// Sends the settlement's message on its way; gives what is left to do where there is none.
+    fn begin(&mut self, settlement: Settlement, mut ticket: Ticket) -> Option<Rest> {
+        let Settlement { fact, then } = settlement;
+        if let (Some(echo), Some(fact)) = (ticket.take_awaited(), &fact) {
+            self.reader.echo(fact.event_id(), &self.provider, echo);
         }
-        Some(left)
-    }
-
-    /// Moves and burials, in any order: the works that have none, or none any more, and the others.
-    async fn publish_messages(&mut self, mut works: Vec<Work>) -> Option<(Vec<Work>, Vec<Work>)> {
-        let window: Vec<&Parcel> = works.iter().filter_map(|w| w.message.as_ref()).collect();
-        if window.is_empty() {
-            return Some((works, Vec::new()));
+        if let Some(fact) = fact.as_ref().filter(|fact| is_of_work(fact)) {
+            self.moving.forget_withheld(&fact.job, fact.life);
         }
-        let fates = self.publisher.window_at_last(&window).await?;
-        for (work, fate) in works.iter_mut().filter(|w| w.message.is_some()).zip(fates) {
-            match fate {
-                Fate::Confirmed => work.message = None,
-                Fate::Returned => self.aside.tell(work.message.as_ref()),
-                Fate::Unknown => {}
+        let fact = fact.map(|f| wire::fact(&self.plan, &self.source, self.reader.origin(), &f));
+        let (job, life, tag, message) = match then {
+            Then::Keep => return Some(Rest { fact, tag: None, _ticket: ticket }),
+            Then::Acknowledge(tag) => return Some(Rest { fact, tag: Some(tag), _ticket: ticket }),
+            Then::AcknowledgeSettled { tag, job, life } => {
+                let ticket = self.moving.hold(&job, life, tag, ticket)?;
+                return Some(Rest { fact, tag: Some(tag), _ticket: ticket });
             }
-        }
-        Some(works.into_iter().partition(|w| w.message.is_none()))
+            Then::Move(tag, m) => (m.job.clone(), m.carried.life, tag, wire::moved(&self.plan, &m)),
+            Then::Bury(tag, b) => (b.job.clone(), b.life, tag, wire::buried(&self.plan, &b)),
+        };
+        self.moving.begin(WithMessage { job, life, tag, message, fact, ticket });
+        None
     }
 
     /// Facts in order. Where one is not confirmed, it and all after it are published again: a reader
     /// may see some twice, and never the last word too early.
-    async fn publish_facts(&mut self, works: &mut [Work]) -> Option<()> {
-        let mut facts: VecDeque<Parcel> = works.iter_mut().filter_map(|w| w.fact.take()).collect();
+    async fn publish_facts(&mut self, rests: &mut [Rest]) -> Option<()> {
+        let mut facts: VecDeque<Parcel> = rests.iter_mut().filter_map(|w| w.fact.take()).collect();
         let mut backoff = Backoff::default();
         let mut told = false;
         while !facts.is_empty() {
@@ -175,24 +140,6 @@ impl Settling {
         Some(())
     }
 
-    async fn retry_aside(&mut self) -> Option<()> {
-        let mut works = std::mem::take(&mut self.aside.works);
-        let mut left = Vec::new();
-        while !works.is_empty() {
-            let rest = works.split_off(works.len().min(WINDOW));
-            left.extend(self.publish_all(works).await?);
-            works = rest;
-        }
-        self.aside.works = left;
-        if self.aside.works.is_empty() {
-            let flushes = self.aside.done();
-            flushes.into_iter().for_each(|done| self.tell(Settled::Flush(done)));
-        } else {
-            self.aside.retry_later();
-        }
-        Some(())
-    }
-
     /// The consuming task ends before this one only when the lane is closed: then every delivery is
     /// handed back, there is nothing to acknowledge, and a flush is answered by being dropped.
     fn tell(&self, settled: Settled) {
@@ -200,51 +147,16 @@ impl Settling {
     }
 }
 
-impl Aside {
-    /// Says once for each key that nothing is bound to it.
-    fn tell(&mut self, parcel: Option<&Parcel>) {
-        if let Some(parcel) = parcel
-            && self.told.insert(format!("{} {}", parcel.exchange, parcel.key))
-        {
-            error!("{}; the jobs are kept, and tried again until there is", parcel.unroutable());
-        }
-    }
-
-    fn keep(&mut self, left: Vec<Work>) {
-        // Newcomers do not put off the others.
-        if !left.is_empty() && self.due.is_none() {
-            self.retry_later();
-        }
-        self.works.extend(left);
-    }
-
-    fn retry_later(&mut self) {
-        self.due = Some(Instant::now() + self.backoff.next(rand::random_range(0.0..1.0)));
-    }
-
-    /// Everything has found its place; gives the flushes that waited for that.
-    fn done(&mut self) -> Vec<oneshot::Sender<()>> {
-        if !self.told.is_empty() {
-            info!("every job that had nowhere to go has found its place");
-        }
-        std::mem::take(self).flushes
-    }
-}
-
-impl Work {
-    fn new(settling: &Settling, settlement: Settlement, ticket: Ticket) -> Self {
-        let Settling { plan, source, reader, .. } = settling;
-        let (message, tag) = match settlement.then {
-            Then::Keep => (None, None),
-            Then::Acknowledge(tag) => (None, Some(tag)),
-            Then::Move(tag, m) => (Some(wire::moved(plan, &m)), Some(tag)),
-            Then::Bury(tag, b) => (Some(wire::buried(plan, &b)), Some(tag)),
-        };
-        Self {
-            message,
-            fact: settlement.fact.map(|f| wire::fact(plan, source, reader.origin(), &f)),
-            tag,
-            _ticket: ticket,
-        }
+/// Whether the lane works on the job, or has ended it, in the life that the fact names.
+fn is_of_work(fact: &Fact) -> bool {
+    match fact.kind {
+        FactKind::Accepted
+        | FactKind::Retrying
+        | FactKind::FailedOver
+        | FactKind::Superseded
+        | FactKind::Expired
+        | FactKind::Dead
+        | FactKind::Sending => true,
+        FactKind::Duplicate | FactKind::Paused | FactKind::Resumed => false,
     }
 }

@@ -15,7 +15,9 @@ use otpd_queue::{
     Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, Listener, Move, News, QueueNames,
     Section, Settlement, Settler, Tag, Then, TraceContext, When,
 };
-use otpd_worker::{Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Orders, Shared, Steering};
+use otpd_worker::{
+    Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Memory, Metrics, Orders, Shared, Steering,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -154,7 +156,7 @@ impl Bench {
             routes: Arc::new(RouteTable::new([provider("p"), provider("q")], setup.routes)),
             retry: RetryPolicy::default(),
             keep_code: setup.keep_code,
-            memory: Arc::default(),
+            memory: Arc::new(Memory::new(clock)),
             recipients: Arc::new(Mutex::new(Recipients::new(setup.recipients))),
             board: Arc::new(Board::new([provider("p"), provider("q")])),
         };
@@ -307,7 +309,7 @@ impl Bench {
         self.facts.extend(fact);
         let (tag, left) = match settlement.then {
             Then::Keep => return,
-            Then::Acknowledge(tag) => (tag, Left::Acknowledged),
+            Then::Acknowledge(tag) | Then::AcknowledgeSettled { tag, .. } => (tag, Left::Acknowledged),
             Then::Move(tag, moved) => (tag, Left::Moved(moved)),
             Then::Bury(tag, burial) => (tag, Left::Buried(burial)),
         };

@@ -67,7 +67,9 @@ async fn retire(
     output::line(&match trial {
         Trial::Look => format!("{provider}: would be retired; {waiting} jobs are left in its lane"),
         Trial::Do => {
-            format!("{provider}: retired, its lane is gone; {moved} jobs moved, {buried} put into the dead letters")
+            format!(
+                "{provider}: retired, its lane is gone; {moved} jobs moved, {buried} put into the dead letters"
+            )
         }
     })?;
     Ok(ExitCode::SUCCESS)

@@ -107,7 +107,9 @@ async fn topology(queue: &Queue) -> Result<(), Failure> {
             Err(QueueError::Away { url, why }) => {
                 tracing::warn!(%url, why, again_in = ?wait, "the broker is away; waiting for it");
             }
-            Err(refused @ (QueueError::Refused { .. } | QueueError::Topology(_) | QueueError::InUse { .. })) => {
+            Err(
+                refused @ (QueueError::Refused { .. } | QueueError::Topology(_) | QueueError::InUse { .. }),
+            ) => {
                 if said_anew(&mut told, refused.to_string()) {
                     tracing::error!(
                         "{told}; run `otpd topology apply` as a user who may configure; waiting for that"

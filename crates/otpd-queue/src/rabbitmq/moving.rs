@@ -1,0 +1,201 @@
+//! The moves and burials that are not confirmed yet, and the acknowledgements that wait for them. Owned
+//! by the settling task alone, so whatever comes in whatever order is judged in one place.
+//!
+//! A delivery whose session is lost comes back. While the message of its settlement is on its way, the
+//! delivery is the only safe copy of the job: an acknowledgement from the lane's memory is therefore held
+//! here until nothing of that life of the job, or of a later one, is on its way.
+//!
+//! Bound: each message of the open session holds an unacknowledged delivery, so there are at most as many
+//! as the prefetch. Those of a lost session are withheld, in memory only, until their delivery comes back
+//! or the lane says something newer of the job.
+
+use std::collections::HashMap;
+
+use otpd_core::{JobId, Life};
+use tokio::sync::mpsc;
+
+use super::destination::{Destinations, News, OpenSession, Outgoing};
+use super::link::Link;
+use super::wire::Parcel;
+use crate::seam::{Proof, Tag, Ticket};
+
+/// What is left to do of a settlement once its message, if any, is confirmed.
+pub(super) struct Rest {
+    pub(super) fact: Option<Parcel>,
+    pub(super) tag: Option<Tag>,
+    pub(super) _ticket: Ticket,
+}
+
+/// A settlement with a message.
+pub(super) struct WithMessage {
+    pub(super) job: JobId,
+    /// The life that the message carries.
+    pub(super) life: Life,
+    pub(super) tag: Tag,
+    pub(super) message: Parcel,
+    pub(super) fact: Option<Parcel>,
+    pub(super) ticket: Ticket,
+}
+
+/// What waits.
+pub(super) struct Moving {
+    destinations: Destinations,
+    news: mpsc::UnboundedReceiver<News>,
+    pending: HashMap<u64, Pending>,
+    /// The numbers of a job's pending messages, oldest first.
+    of_job: HashMap<JobId, Vec<u64>>,
+    /// Acknowledgements that wait for a job's messages.
+    held: HashMap<JobId, Vec<Held>>,
+    last: u64,
+    withheld: usize,
+}
+
+struct Pending {
+    job: JobId,
+    life: Life,
+    rest: Rest,
+    /// The message, while it is with no destination.
+    withheld: Option<Parcel>,
+}
+
+struct Held {
+    tag: Tag,
+    life: Life,
+    ticket: Ticket,
+}
+
+impl Moving {
+    pub(super) fn new(link: Link, proof: Proof, session: OpenSession) -> Self {
+        let (sender, news) = mpsc::unbounded_channel();
+        Self {
+            destinations: Destinations::new(link, proof, session, sender),
+            news,
+            pending: HashMap::new(),
+            of_job: HashMap::new(),
+            held: HashMap::new(),
+            last: 0,
+            withheld: 0,
+        }
+    }
+
+    /// Whether anything is on its way; what is withheld is not.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.len() == self.withheld
+    }
+
+    /// What the destinations say next. Cancel-safe.
+    pub(super) async fn news(&mut self) -> News {
+        match self.news.recv().await {
+            Some(news) => news,
+            // The destinations' sender is held here.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Sends a message on its way. Whatever is withheld of the job is out of date.
+    pub(super) fn begin(&mut self, with: WithMessage) {
+        let WithMessage { job, life, tag, message, fact, ticket } = with;
+        self.forget_withheld(&job, life);
+        self.last += 1;
+        self.of_job.entry(job.clone()).or_default().push(self.last);
+        let rest = Rest { fact, tag: Some(tag), _ticket: ticket };
+        self.pending.insert(self.last, Pending { job, life, rest, withheld: None });
+        self.destinations.send(Outgoing { number: self.last, session: tag.session, parcel: message });
+    }
+
+    /// Holds the acknowledgement of a delivery that came back while messages of its job are on their way;
+    /// those that were withheld are sent again. Gives back the ticket where there is nothing to wait for.
+    pub(super) fn hold(&mut self, job: &JobId, life: Life, tag: Tag, ticket: Ticket) -> Option<Ticket> {
+        let numbers = self.of_job.get(job).cloned().unwrap_or_default();
+        let mut waits = false;
+        for number in numbers {
+            let Some(pending) = self.pending.get_mut(&number).filter(|p| p.life >= life) else { continue };
+            waits = true;
+            if let Some(parcel) = pending.withheld.take() {
+                self.withheld -= 1;
+                self.destinations.send(Outgoing { number, session: tag.session, parcel });
+            }
+        }
+        if !waits {
+            return Some(ticket);
+        }
+        let held = self.held.entry(job.clone()).or_default();
+        held.retain(|h| h.tag.session == tag.session);
+        held.push(Held { tag, life, ticket });
+        None
+    }
+
+    /// Takes in what the destinations say; gives what can go on.
+    pub(super) fn hear(&mut self, news: News) -> Vec<Rest> {
+        match news {
+            News::Taken(numbers) => numbers.into_iter().flat_map(|number| self.taken(number)).collect(),
+            News::Withheld(messages) => {
+                messages.into_iter().for_each(|message| self.withhold(message));
+                Vec::new()
+            }
+        }
+    }
+
+    /// A message is in its queue: its fact may be told, and after it every delivery acknowledged that waited
+    /// for this message and for no other.
+    fn taken(&mut self, number: u64) -> Vec<Rest> {
+        let Some(Pending { job, rest, .. }) = self.remove(number) else { return Vec::new() };
+        let mut rests = vec![rest];
+        let Some(held) = self.held.remove(&job) else { return rests };
+        let (waits, free): (Vec<Held>, Vec<Held>) =
+            held.into_iter().partition(|h| self.numbers(&job).any(|(_, p)| p.life >= h.life));
+        if !waits.is_empty() {
+            self.held.insert(job, waits);
+        }
+        let acknowledged = |h: Held| Rest { fact: None, tag: Some(h.tag), _ticket: h.ticket };
+        rests.extend(free.into_iter().map(acknowledged));
+        rests
+    }
+
+    /// A message's session was lost. Where its delivery has come back already, it is sent again at once.
+    fn withhold(&mut self, message: Outgoing) {
+        let Outgoing { number, session, parcel } = message;
+        let Some(pending) = self.pending.get_mut(&number) else { return };
+        let came_back = self.held.get(&pending.job).and_then(|held| held.iter().map(|h| h.tag.session).max());
+        match came_back.filter(|later| *later > session) {
+            Some(session) => self.destinations.send(Outgoing { number, session, parcel }),
+            None => {
+                pending.withheld = Some(parcel);
+                self.withheld += 1;
+                // Void with their session.
+                self.held.remove(&pending.job);
+            }
+        }
+    }
+
+    fn numbers(&self, job: &JobId) -> impl Iterator<Item = (u64, &Pending)> {
+        let numbers = self.of_job.get(job).into_iter().flatten();
+        numbers.filter_map(|number| Some((*number, self.pending.get(number)?)))
+    }
+
+    /// The lane works on this life of the job, or a later one, again: what was decided before its
+    /// delivery came back is out of date.
+    pub(super) fn forget_withheld(&mut self, job: &JobId, life: Life) {
+        if self.withheld == 0 {
+            return;
+        }
+        for number in self.of_job.get(job).cloned().unwrap_or_default() {
+            let outdated = |p: &Pending| p.life <= life && p.withheld.is_some();
+            if self.pending.get(&number).is_some_and(outdated) {
+                self.withheld -= 1;
+                self.remove(number);
+            }
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Pending> {
+        let pending = self.pending.remove(&number)?;
+        if let Some(numbers) = self.of_job.get_mut(&pending.job) {
+            numbers.retain(|n| *n != number);
+            if numbers.is_empty() {
+                self.of_job.remove(&pending.job);
+            }
+        }
+        Some(pending)
+    }
+}
