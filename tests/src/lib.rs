@@ -7,6 +7,7 @@ pub mod binary;
 pub mod broker;
 pub mod eventually;
 pub mod heard;
+pub mod hung;
 pub mod logs;
 pub mod otlp;
 pub mod proxy;

@@ -21,6 +21,7 @@
 
 mod client;
 mod config;
+mod dial;
 mod error;
 mod job;
 mod pool;

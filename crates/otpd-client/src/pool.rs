@@ -13,10 +13,12 @@ use std::time::Duration;
 use deadpool::managed::{self, Metrics, Pool, RecycleError, RecycleResult, Timeouts};
 use lapin::options::ConfirmSelectOptions;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
+use lapin::{Channel, Connection, ErrorKind};
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 
 use crate::config::place;
+use crate::dial::{Failure, dial};
 use crate::error::ConnectError;
 
 /// The pool.
@@ -52,9 +54,11 @@ impl Maker {
         }
         let turn = self.next.fetch_add(1, Ordering::Relaxed);
         let node = self.nodes.get(turn % self.nodes.len().max(1)).ok_or(ConnectError::NoUrl)?;
-        let properties = ConnectionProperties::default().with_connection_name("otpd-client".into());
-        let connect = Connection::connect_uri(node.clone(), properties);
-        let connection = Arc::new(answer(node, self.patience, connect).await?);
+        let connection = match dial(node.clone(), Instant::now() + self.patience).await {
+            Ok(connection) => Arc::new(connection),
+            Err(Failure::Error(error)) => return Err(refused_or_away(node, &error)),
+            Err(Failure::Late) => return Err(late(node)),
+        };
         *kept = Some(connection.clone());
         Ok(connection)
     }
@@ -95,14 +99,20 @@ async fn answer<T>(
     patience: Duration,
     request: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, ConnectError> {
-    let error = match tokio::time::timeout(patience, request).await {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => error,
-        Err(_) => return Err(ConnectError::Away { place: place(node), why: "no answer in time".into() }),
-    };
-    match refusal(&error) {
-        Some((403 | 530, why)) => Err(ConnectError::Refused { place: place(node), why }),
-        Some(_) | None => Err(ConnectError::Away { place: place(node), why: error.to_string() }),
+    match tokio::time::timeout(patience, request).await {
+        Ok(answer) => answer.map_err(|error| refused_or_away(node, &error)),
+        Err(_) => Err(late(node)),
+    }
+}
+
+fn late(node: &AMQPUri) -> ConnectError {
+    ConnectError::Away { place: place(node), why: "no answer in time".into() }
+}
+
+fn refused_or_away(node: &AMQPUri, error: &lapin::Error) -> ConnectError {
+    match refusal(error) {
+        Some((403 | 530, why)) => ConnectError::Refused { place: place(node), why },
+        Some(_) | None => ConnectError::Away { place: place(node), why: error.to_string() },
     }
 }
 

@@ -1,7 +1,9 @@
 //! One attempt at a connection, with one deadline for all of it: name, TCP, TLS, AMQP handshake.
 //!
-//! A hung node accepts TCP and then says nothing. lapin's I/O thread would wait for it for ever, a
-//! thread for each attempt; so the socket is held here a second time, and shut down at the deadline.
+//! A hung node accepts TCP and then says nothing. lapin's I/O thread would wait for it for ever, one
+//! thread per attempt; so the socket is held here a second time, from before TLS begins, and shut down
+//! when the attempt is given up: at the deadline, or because its caller stopped waiting.
+//! `otpd-client/src/dial.rs` does the same; neither crate may import the other.
 
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
@@ -11,6 +13,7 @@ use std::time::Duration;
 use lapin::tcp::{AsyncTcpStream, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
+use tokio::time::{Instant, timeout_at};
 
 use super::address::BrokerUrl;
 use crate::error::QueueError;
@@ -18,40 +21,71 @@ use crate::error::QueueError;
 /// How long the broker may take for anything that is not a confirm: a handshake, opening a channel.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A second handle on the socket of a connection that is not there yet.
-#[derive(Clone, Default)]
-struct Socket(Arc<Mutex<Option<TcpStream>>>);
+/// A second handle on the socket of a connection that is still being made.
+enum Socket {
+    /// TCP is not connected yet.
+    None,
+    /// The handle.
+    Held(TcpStream),
+    /// The attempt is over; a socket that is connected after that is shut down at once.
+    Over,
+}
 
-impl Socket {
-    fn hold(&self, socket: TcpStream) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(socket);
+/// An attempt that is under way. Unless it succeeds, dropping it ends the socket and so lapin's thread.
+struct Attempt(Arc<Mutex<Socket>>);
+
+impl Attempt {
+    fn begin() -> Self {
+        Self(Arc::new(Mutex::new(Socket::None)))
     }
 
-    fn let_go(&self) -> Option<TcpStream> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    fn succeeded(self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Socket::Over;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let mut socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Socket::Held(held) = std::mem::replace(&mut *socket, Socket::Over) {
+            // An error means that it is closed already.
+            let _ = held.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+fn hold(slot: &Mutex<Socket>, handle: TcpStream) {
+    let mut socket = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    match *socket {
+        Socket::None | Socket::Held(_) => *socket = Socket::Held(handle),
+        Socket::Over => {
+            // As above.
+            let _ = handle.shutdown(Shutdown::Both);
+        }
     }
 }
 
 /// Connects within [`PATIENCE`]. `name` is what the broker's operator sees.
 pub(super) async fn dial(url: &BrokerUrl, name: &str) -> Result<Connection, QueueError> {
-    let socket = Socket::default();
-    let handshake = handshake(url, name, socket.clone());
-    let outcome = tokio::time::timeout(PATIENCE, Box::pin(handshake)).await;
-    let held = socket.let_go();
-    match outcome {
-        Ok(Ok(connection)) => Ok(connection),
-        Ok(Err(error)) => Err(refused_or_away(url, &error)),
-        Err(_) => {
-            if let Some(socket) = held {
-                // An error means that it is closed already.
-                let _ = socket.shutdown(Shutdown::Both);
-            }
-            Err(away(url, format!("no AMQP handshake within {} s", PATIENCE.as_secs())))
+    let deadline = Instant::now() + PATIENCE;
+    let attempt = Attempt::begin();
+    let handshake = handshake(url, name, attempt.0.clone(), deadline);
+    match timeout_at(deadline, Box::pin(handshake)).await {
+        Ok(Ok(connection)) => {
+            attempt.succeeded();
+            Ok(connection)
         }
+        Ok(Err(error)) if Instant::now() < deadline => Err(refused_or_away(url, &error)),
+        Ok(Err(_)) | Err(_) => Err(away(url, format!("no AMQP handshake within {} s", PATIENCE.as_secs()))),
     }
 }
 
-async fn handshake(url: &BrokerUrl, name: &str, socket: Socket) -> lapin::Result<Connection> {
+async fn handshake(
+    url: &BrokerUrl,
+    name: &str,
+    socket: Arc<Mutex<Socket>>,
+    deadline: Instant,
+) -> lapin::Result<Connection> {
     let properties = ConnectionProperties::default()
         .with_connection_name(name.into())
         .with_client_property("product".into(), "otpd".into())
@@ -59,19 +93,24 @@ async fn handshake(url: &BrokerUrl, name: &str, socket: Socket) -> lapin::Result
     let runtime = lapin::runtime::default_runtime()?;
     let reactor = runtime.clone();
     let connect = async move |uri: AMQPUri, _| {
-        let place = (uri.authority.host.clone(), uri.authority.port);
-        let addresses: Vec<_> = tokio::net::lookup_host(place).await?.collect();
-        let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
-        if let AsyncTcpStream::Plain(plain) = &stream {
-            socket.hold(TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
-        }
-        match uri.scheme {
-            AMQPScheme::AMQP => Ok(stream),
-            AMQPScheme::AMQPS => {
-                let config = OwnedTLSConfig::default();
-                Ok(stream.into_tls(&uri.authority.host, config.as_ref()).await?)
+        let connected = async {
+            let place = (uri.authority.host.clone(), uri.authority.port);
+            let addresses: Vec<_> = tokio::net::lookup_host(place).await?.collect();
+            let stream = AsyncTcpStream::connect(&reactor, addresses).await?;
+            if let AsyncTcpStream::Plain(plain) = &stream {
+                hold(&socket, TcpStream::from(plain.get_ref().as_fd().try_clone_to_owned()?));
             }
-        }
+            match uri.scheme {
+                AMQPScheme::AMQP => Ok(stream),
+                AMQPScheme::AMQPS => {
+                    let config = OwnedTLSConfig::default();
+                    stream.into_tls(&uri.authority.host, config.as_ref()).await
+                }
+            }
+        };
+        // A node that does not even take connections keeps the thread no longer than the attempt.
+        let connected = timeout_at(deadline, connected).await;
+        Ok(connected.unwrap_or_else(|late| Err(late.into()))?)
     };
     Connection::connector(url.expose(), runtime, connect, properties).await
 }
