@@ -2,12 +2,15 @@
 //
 //     AMQP_URL=amqp://guest:guest@127.0.0.1:5672/%2f node producer.mjs login +628123456890
 //
-// Exit codes: 0 queued, 1 not (or not known to be) queued, 2 wrong use. Needs amqplib (`npm ci` here).
+// Exit codes: 0 queued, 1 not queued, 2 wrong use, 3 the job may or may not be queued: publish it again with
+// the same id, which keeps it from being sent twice. Needs amqplib (`npm ci` here).
 
 import { randomInt, randomUUID } from "node:crypto";
 import amqplib from "amqplib";
 
-const DEADLINE = 5000; // ms, for the connection and for the confirm
+const DEADLINE = 5000; // ms, for everything from the connection to the confirm
+
+let published = false; // from then on the job may be queued, whatever comes
 
 async function publish(url, route, job, madeAt) {
   const connection = await amqplib.connect(url, { timeout: DEADLINE });
@@ -25,13 +28,21 @@ async function publish(url, route, job, madeAt) {
     timestamp: Math.floor(madeAt / 1000),
   };
   await new Promise((confirmed, failed) => {
-    setTimeout(failed, DEADLINE, new Error("no confirm in time")).unref();
     const body = Buffer.from(JSON.stringify(job));
+    published = true;
     channel.publish("otp.jobs", route, body, options, (error) => (error ? failed(error) : confirmed()));
   });
-  await connection.close();
+  // The job is safe, whether the connection closes in order or not.
+  await Promise.race([connection.close().catch(() => {}), after(1000)]);
   return !returned;
 }
+
+const after = (ms) => new Promise((passed) => setTimeout(passed, ms).unref());
+
+// amqplib waits for an answer as long as the connection lives; a producer must not.
+const noAnswer = after(DEADLINE).then(() => {
+  throw Object.assign(new Error(), { code: `no answer within ${DEADLINE / 1000} s` });
+});
 
 const [route, to] = process.argv.slice(2);
 if (process.argv.length !== 4 || !process.env.AMQP_URL) {
@@ -40,7 +51,7 @@ if (process.argv.length !== 4 || !process.env.AMQP_URL) {
 }
 const madeAt = Date.now();
 const job = {
-  id: randomUUID(), // the idempotency key: send the same one again when in doubt
+  id: randomUUID(), // the idempotency key: publish the same job again when in doubt
   to,
   code: String(randomInt(1_000_000)).padStart(6, "0"),
   purpose: "login",
@@ -48,14 +59,19 @@ const job = {
   expires_at: new Date(madeAt + 5 * 60_000).toISOString(),
 };
 try {
-  if (await publish(process.env.AMQP_URL, route, job, madeAt)) {
+  if (await Promise.race([publish(process.env.AMQP_URL, route, job, madeAt), noAnswer])) {
     console.log(job.id);
-  } else {
-    console.error(`not queued: there is no route \`${route}\``);
-    process.exit(1);
+    process.exit(0);
   }
+  console.error(`not queued: there is no route \`${route}\``);
+  process.exit(1);
 } catch (error) {
   // Only the kind of error: messages may hold the URL and its password.
-  console.error(`the broker is away (${error.code ?? error.name}): send job ${job.id} again, it may be queued`);
+  const what = error.code ?? error.name;
+  if (published) {
+    console.error(`job ${job.id} may or may not be queued (${what}): publish it again with the same id`);
+    process.exit(3);
+  }
+  console.error(`not queued: the broker is away (${what})`);
   process.exit(1);
 }

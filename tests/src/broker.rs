@@ -184,6 +184,17 @@ impl Broker {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Stops the process behind a quorum queue, as a leader without a majority: it takes messages and
+    /// confirms none, while everything else of the broker answers.
+    pub fn freeze_queue(&self, vhost: &str, queue: &str) {
+        self.ctl(&["eval", &format!("sys:suspend({{'{vhost}_{queue}', node()}}).")]);
+    }
+
+    /// Lets it go on.
+    pub fn thaw_queue(&self, vhost: &str, queue: &str) {
+        self.ctl(&["eval", &format!("sys:resume({{'{vhost}_{queue}', node()}}).")]);
+    }
+
     fn environment(&self, command: &mut Command) {
         let path = |name: &str| self.dir.join(name);
         command

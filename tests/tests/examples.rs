@@ -2,15 +2,20 @@
 //! they put into the lane is read back: an example that does not work is worse than none.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use lapin::options::BasicGetOptions;
 use otpd_core::{JobId, SendJob, UnixMs};
-use otpd_tests::Broker;
+use otpd_tests::hung::HungNode;
 use otpd_tests::rabbit::{PATIENCE, channel, depth, now, plan, provider, rabbit};
+use otpd_tests::{Broker, eventually};
 use tokio::process::Command;
 
+/// The examples wait 5 s for the broker; the rest is for starting an interpreter on a busy machine.
+const LIMIT: Duration = Duration::from_secs(30);
 const TO: &str = "+628123456890";
 
 /// One producer, and how to see that what it needs is installed.
@@ -111,12 +116,11 @@ async fn sends_a_job_and_notices_an_unknown_route(example: Example) {
 
 /// Without a broker, and used wrongly.
 async fn fails_clearly(example: Example) {
-    // A port that was free a moment ago: nobody listens there.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("amqp://guest:s3cret@{free}/%2f");
+    // Nobody listens on port 1.
+    let url = "amqp://guest:s3cret@127.0.0.1:1/%2f".to_owned();
     let away = example.run(Some(&url), &["verihubs", TO]).await;
     assert_eq!((away.code, away.out.as_str()), (Some(1), ""), "{away:?}");
-    assert!(away.err.starts_with("the broker is away ("), "{away:?}");
+    assert!(away.err.starts_with("not queued: the broker is away ("), "{away:?}");
     assert!(!away.err.contains("s3cret") && away.err.lines().count() == 1, "{away:?}");
 
     for (url, arguments) in [(Some(url.as_str()), &["verihubs"][..]), (None, &["verihubs", TO][..])] {
@@ -124,6 +128,47 @@ async fn fails_clearly(example: Example) {
         assert_eq!((wrong.code, wrong.out.as_str()), (Some(2), ""), "{wrong:?}");
         assert!(wrong.err.starts_with("usage: AMQP_URL="), "{wrong:?}");
     }
+}
+
+/// A node that takes the connection and says nothing: nothing can be queued.
+async fn gives_up_on_a_node_that_says_nothing(example: Example) {
+    let node = HungNode::start();
+    let (ran, took) = timed(example.run(Some(&node.amqp()), &["verihubs", TO])).await;
+    assert_eq!((ran.code, ran.out.as_str()), (Some(1), ""), "{ran:?}");
+    assert!(
+        ran.err.starts_with("not queued: the broker is away (") && ran.err.lines().count() == 1,
+        "{ran:?}"
+    );
+    assert!(took < LIMIT, "{took:?}");
+}
+
+/// A queue that takes jobs and confirms none, while everything else of the broker answers. Nobody can know:
+/// here the job is on the queue after all.
+async fn gives_up_when_no_confirm_comes(example: Example) {
+    let broker = Broker::shared();
+    let url = broker.vhost();
+    let plan = plan("otp.", &["verihubs"]);
+    rabbit(&url, &plan).apply_topology().await.unwrap();
+    let lane = plan.lane_queue(&provider("verihubs"));
+    let vhost = url.rsplit('/').next().unwrap();
+    broker.freeze_queue(vhost, &lane);
+    let (ran, took) = timed(example.run(Some(&url), &["verihubs", TO])).await;
+    broker.thaw_queue(vhost, &lane);
+    assert_eq!((ran.code, ran.out.as_str()), (Some(3), ""), "{ran:?}");
+    let id = ran.err.strip_prefix("job ").and_then(|e| e.split(' ').next()).unwrap();
+    JobId::parse(id).expect("it names the job");
+    assert!(ran.err.ends_with("publish it again with the same id"), "{ran:?}");
+    assert!(ran.err.contains("may or may not be queued (no answer within 5 s)"), "{ran:?}");
+    assert!(took < LIMIT, "{took:?}");
+    let admin = channel(&url).await;
+    eventually("the queue to go on", PATIENCE, || async { (depth(&admin, &lane).await == 1).then_some(()) })
+        .await;
+}
+
+async fn timed<T>(work: impl Future<Output = T>) -> (T, Duration) {
+    let began = Instant::now();
+    let done = work.await;
+    (done, began.elapsed())
 }
 
 #[tokio::test]
@@ -144,4 +189,24 @@ async fn the_python_example_fails_clearly() {
 #[tokio::test]
 async fn the_node_example_fails_clearly() {
     fails_clearly(NODE).await;
+}
+
+#[tokio::test]
+async fn the_python_example_gives_up_on_a_node_that_says_nothing() {
+    gives_up_on_a_node_that_says_nothing(PYTHON).await;
+}
+
+#[tokio::test]
+async fn the_node_example_gives_up_on_a_node_that_says_nothing() {
+    gives_up_on_a_node_that_says_nothing(NODE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_example_gives_up_when_no_confirm_comes() {
+    gives_up_when_no_confirm_comes(PYTHON).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_example_gives_up_when_no_confirm_comes() {
+    gives_up_when_no_confirm_comes(NODE).await;
 }
