@@ -7,14 +7,16 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use crate::node::{Node, program};
+use crate::ports::claim_port;
 
 /// How long a broker may take to come up.
 const UP_WITHIN: Duration = Duration::from_secs(90);
@@ -24,11 +26,7 @@ const DOWN_WITHIN: Duration = Duration::from_secs(60);
 /// A RabbitMQ node of our own.
 #[derive(Debug)]
 pub struct Broker {
-    dir: PathBuf,
-    node: String,
-    port: u16,
-    dist_port: u16,
-    epmd_port: u16,
+    node: Node,
     port_mapper: Child,
     server: Mutex<Option<Child>>,
     /// Its standard input is open as long as this process lives.
@@ -72,7 +70,7 @@ impl Broker {
             .process_group(0)
             .spawn()
             .expect("sh is there");
-        let [port, dist_port, epmd_port] = free_ports();
+        let [port, dist_port, epmd_port] = [(); 3].map(|()| claim_port());
         // In the foreground: a port mapper that the node starts by itself would outlive it.
         let port_mapper = Command::new("epmd")
             .args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"])
@@ -83,9 +81,8 @@ impl Broker {
             .spawn()
             .expect("epmd comes with Erlang");
         fs::write(dir.join("epmd"), port_mapper.id().to_string()).expect("writable");
-        let node = format!("{name}@localhost");
-        let broker =
-            Self { dir, node, port, dist_port, epmd_port, port_mapper, server: Mutex::new(None), watch };
+        let node = Node { dir, name: format!("{name}@localhost"), port, dist_port, epmd_port };
+        let broker = Self { node, port_mapper, server: Mutex::new(None), watch };
         broker.start_again();
         broker
     }
@@ -95,17 +92,17 @@ impl Broker {
     /// # Panics
     /// Where it does not come up.
     pub fn start_again(&self) {
-        let log = File::create(self.dir.join("out")).expect("writable");
+        let log = File::create(self.node.dir.join("out")).expect("writable");
         let mut command = Command::new(program("rabbitmq-server"));
-        self.environment(&mut command);
+        self.node.environment(&mut command);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a file")).stderr(log).process_group(0);
         let server = command.spawn().expect("rabbitmq-server starts");
-        fs::write(self.dir.join("group"), server.id().to_string()).expect("writable");
+        fs::write(self.node.dir.join("group"), server.id().to_string()).expect("writable");
         *self.server.lock().unwrap() = Some(server);
         let deadline = Instant::now() + UP_WITHIN;
         while !speaks_amqp(self.address()) {
             if Instant::now() > deadline {
-                let said = fs::read_to_string(self.dir.join("out")).unwrap_or_default();
+                let said = fs::read_to_string(self.node.dir.join("out")).unwrap_or_default();
                 panic!("RabbitMQ is not up after {UP_WITHIN:?}; it said: {said}");
             }
             sleep(Duration::from_millis(50));
@@ -145,13 +142,13 @@ impl Broker {
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port).into()
+        (Ipv4Addr::LOCALHOST, self.node.port).into()
     }
 
     /// The URL of its default virtual host.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.node.port)
     }
 
     /// A prefix for names that no other test uses: the quick way to be alone.
@@ -167,7 +164,7 @@ impl Broker {
         let name = self.prefix().replace('.', "");
         self.ctl(&["add_vhost", &name]);
         self.ctl(&["set_permissions", "-p", &name, "guest", ".*", ".*", ".*"]);
-        format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.port)
+        format!("amqp://guest:guest@127.0.0.1:{}/{name}", self.node.port)
     }
 
     /// Runs `rabbitmqctl` and gives what it wrote.
@@ -175,47 +172,13 @@ impl Broker {
     /// # Panics
     /// Where it fails.
     pub fn ctl(&self, arguments: &[&str]) -> String {
-        let mut command = Command::new(program("rabbitmqctl"));
-        self.environment(&mut command);
-        let output =
-            command.arg("-q").args(arguments).stdin(Stdio::null()).output().expect("rabbitmqctl starts");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "rabbitmqctl {arguments:?} failed: {said}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        self.node.ctl(arguments)
     }
 
-    /// Stops the process behind a quorum queue, as a leader without a majority: it takes messages and
-    /// confirms none, while everything else of the broker answers.
-    pub fn freeze_queue(&self, vhost: &str, queue: &str) {
-        self.ctl(&["eval", &format!("sys:suspend({{'{vhost}_{queue}', node()}}).")]);
-    }
-
-    /// Lets it go on.
-    pub fn thaw_queue(&self, vhost: &str, queue: &str) {
-        self.ctl(&["eval", &format!("sys:resume({{'{vhost}_{queue}', node()}}).")]);
-    }
-
-    fn environment(&self, command: &mut Command) {
-        let path = |name: &str| self.dir.join(name);
-        command
-            .env("HOME", &self.dir)
-            .env("ERL_EPMD_PORT", self.epmd_port.to_string())
-            .env("ERL_EPMD_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODENAME", &self.node)
-            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
-            .env("RABBITMQ_NODE_PORT", self.port.to_string())
-            .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
-            .env("RABBITMQ_MNESIA_BASE", path("data"))
-            .env("RABBITMQ_LOG_BASE", path("log"))
-            .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("plugins"))
-            .env("RABBITMQ_CONFIG_FILE", path("rabbitmq.conf"))
-            .env("RABBITMQ_ADVANCED_CONFIG_FILE", path("advanced.config"))
-            .env("RABBITMQ_PID_FILE", path("pid"))
-            // On the loopback only, and without busy waiting: tests share few cores.
-            .env(
-                "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
-                "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none",
-            );
+    /// The node behind it, to ask and to trouble.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
     }
 }
 
@@ -238,20 +201,9 @@ kill -s KILL -- "-$(cat "$1/group")" "$(cat "$1/epmd")" 2> /dev/null
 while rm -rf "$1" 2> /dev/null; [ -e "$1" ]; do sleep 0.2; done
 "#;
 
-/// A program of RabbitMQ's own directory: the ones in `/usr/sbin` insist on Debian's user.
-fn program(name: &str) -> PathBuf {
-    let bin = std::env::var_os("RABBITMQ_BIN").map_or_else(|| "/usr/lib/rabbitmq/bin".into(), PathBuf::from);
-    Path::new(&bin).join(name)
-}
-
 fn signal(signal: &str, to: &str) {
     let status = Command::new("kill").args(["-s", signal, "--", to]).status().expect("kill is there");
     assert!(status.success(), "kill {signal} {to}");
-}
-
-fn free_ports<const N: usize>() -> [u16; N] {
-    let listeners = [(); N].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
-    listeners.map(|l| l.local_addr().expect("bound").port())
 }
 
 /// Whether somebody there answers the AMQP greeting.

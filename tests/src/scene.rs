@@ -2,10 +2,10 @@
 //! ledger that must close at the end.
 
 use std::collections::{HashMap, HashSet};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use otpd_core::{Fact, FactKind, JobId, RouteName, fact_json};
@@ -14,8 +14,10 @@ use otpd_queue::{LanePlan, Plan, TraceContext};
 use otpd_sim::{Job, Ledger, Mock, MockConfig, Summary, Unbalanced};
 use tokio::sync::mpsc;
 
+use crate::marks::{is_mark, mark_stream};
 use crate::rabbit::{PATIENCE, provider, rabbit, route};
-use crate::{Broker, otpd_bin};
+pub use crate::worker::WorkerProcess;
+use crate::{Broker, Node, claim_port, otpd_bin};
 
 /// The scene. Worker processes are started from it; all of it is gone when it is dropped.
 pub struct Scene {
@@ -27,16 +29,17 @@ pub struct Scene {
     pub plan: Plan,
     dir: PathBuf,
     config: PathBuf,
+    node: Node,
+    url: String,
     ledger: Ledger,
     facts: mpsc::Receiver<Fact>,
     /// Every fact that was read, in order.
     pub seen: Vec<Fact>,
     ended: HashSet<JobId>,
+    /// Markers of our own that came by.
+    marks: HashSet<JobId>,
     published: usize,
 }
-
-/// How long the stream must be silent before nothing more is expected of it.
-const SILENCE: Duration = Duration::from_millis(300);
 
 /// A lane of the scene: its name, whether it has a ceiling, the routes that begin with it.
 pub type LaneOf<'a> = (&'a str, bool, &'a [&'a str]);
@@ -97,10 +100,13 @@ impl Scene {
             plan,
             dir,
             config,
+            node: broker.node().clone(),
+            url: broker.url(),
             ledger: Ledger::new(),
             facts,
             seen: Vec::new(),
             ended: HashSet::new(),
+            marks: HashSet::new(),
             published: 0,
         }
     }
@@ -129,7 +135,7 @@ impl Scene {
     /// Where the binary cannot be started.
     #[must_use]
     pub fn worker_with(&self, overrides: &[(&str, String)]) -> WorkerProcess {
-        let admin = free_port();
+        let admin = claim_port();
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -144,7 +150,7 @@ impl Scene {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        WorkerProcess { child, admin }
+        WorkerProcess::new(child, admin)
     }
 
     /// Rewrites the config as `edit` makes it of the text that is there.
@@ -244,16 +250,46 @@ impl Scene {
         }
     }
 
-    /// Reads facts until as many jobs have ended as were published, and then until the stream falls
-    /// silent: a job that ends once more must not go unnoticed.
+    /// Reads facts until as many jobs have ended as were published, and then to the end of the stream: a
+    /// job that ends once more must not go unnoticed.
+    ///
+    /// # Panics
+    /// Where that takes too long.
     pub async fn until_all_ended(&mut self) {
         self.until("every job to end", |s| s.ended.len() >= s.published).await;
-        while let Ok(Some(fact)) = tokio::time::timeout(SILENCE, self.facts.recv()).await {
-            self.read(fact);
+        self.until_nothing_is_under_way().await;
+    }
+
+    /// Waits until no lane holds a job, handed out or not. What a worker does with a job is on the stream
+    /// before it acknowledges it, so everything that will be told is told by then; reads all of it.
+    ///
+    /// # Panics
+    /// Where that takes too long.
+    pub async fn until_nothing_is_under_way(&mut self) {
+        let lanes = format!("{}lane.", self.plan.prefix);
+        let node = self.node.clone();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let (asked, lanes) = (node.clone(), lanes.clone());
+            let left = tokio::task::spawn_blocking(move || asked.messages_in(&lanes));
+            let left = left.await.expect("the node answers");
+            if left == 0 {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{left} jobs are left in the lanes; log: {}", self.log());
+        }
+        let last = mark_stream(&self.url, &self.plan).await;
+        while !self.marks.remove(&last) {
+            let fact = tokio::time::timeout(PATIENCE, self.facts.recv()).await;
+            self.read(fact.expect("the marker comes by").expect("the stream goes on"));
         }
     }
 
     fn read(&mut self, fact: Fact) {
+        if is_mark(&fact.job) {
+            self.marks.insert(fact.job);
+            return;
+        }
         self.ledger.event(&fact_json::encode(&fact, "scene")).expect("a fact is an event");
         if fact.kind.is_final() {
             self.ended.insert(fact.job.clone());
@@ -342,92 +378,4 @@ impl Drop for Scene {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.dir);
     }
-}
-
-/// A worker process; killed when dropped.
-#[derive(Debug)]
-pub struct WorkerProcess {
-    child: Child,
-    admin: u16,
-}
-
-impl WorkerProcess {
-    /// What the admin port answers: status and text. `None` while it does not.
-    pub async fn admin(&self, path: &str) -> Option<(u16, String)> {
-        let url = format!("http://127.0.0.1:{}{path}", self.admin);
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(2)).build().ok()?;
-        let answer = client.get(url).send().await.ok()?;
-        Some((answer.status().as_u16(), answer.text().await.ok()?))
-    }
-
-    /// How many jobs it holds in the waiting room of a lane: more than none only where it owns the lane.
-    pub async fn waiting(&self, provider: &str) -> u64 {
-        let sample = format!("otpd_waiting_jobs{{provider=\"{provider}\"}} ");
-        let shown = self.admin("/metrics").await.map(|(_, text)| text).unwrap_or_default();
-        shown.lines().find_map(|line| line.strip_prefix(&sample)?.parse().ok()).unwrap_or(0)
-    }
-
-    /// A sample of `/metrics`, by its name and labels as they are shown; 0 where it is not.
-    pub async fn sample(&self, name: &str) -> f64 {
-        let shown = self.admin("/metrics").await.map(|(_, text)| text).unwrap_or_default();
-        let found = shown.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
-        found.unwrap_or(0.0)
-    }
-
-    /// Sends it a signal, such as `HUP`.
-    ///
-    /// # Panics
-    /// Where that cannot be done.
-    pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.is_ok_and(|s| s.success()), "kill is there");
-    }
-
-    /// Waits until every lane consumes.
-    pub async fn ready(&self) {
-        crate::eventually("the worker to be ready", PATIENCE, || async {
-            self.admin("/readyz").await.filter(|(status, _)| *status == 200)
-        })
-        .await;
-    }
-
-    /// Kills it as a crash would.
-    ///
-    /// # Panics
-    /// Where it cannot be killed.
-    pub fn kill9(&mut self) {
-        self.child.kill().expect("it can be killed");
-        let _ = self.child.wait();
-    }
-
-    /// Asks it to stop, and waits.
-    ///
-    /// # Panics
-    /// Where it does not stop within a minute.
-    pub async fn stop(mut self) -> ExitStatus {
-        let killed = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
-        assert!(killed.is_ok_and(|s| s.success()), "kill is there");
-        crate::eventually("the worker to stop", PATIENCE, || {
-            let ended = self.child.try_wait().expect("a child");
-            async move { ended }
-        })
-        .await
-    }
-}
-
-impl Drop for WorkerProcess {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that nobody listens on now.
-///
-/// # Panics
-/// Where there is none.
-#[must_use]
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    listener.local_addr().expect("it has an address").port()
 }

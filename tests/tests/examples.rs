@@ -151,9 +151,9 @@ async fn gives_up_when_no_confirm_comes(example: Example) {
     rabbit(&url, &plan).apply_topology().await.unwrap();
     let lane = plan.lane_queue(&provider("verihubs"));
     let vhost = url.rsplit('/').next().unwrap();
-    broker.freeze_queue(vhost, &lane);
+    broker.node().freeze_queue(vhost, &lane);
     let (ran, took) = timed(example.run(Some(&url), &["verihubs", TO])).await;
-    broker.thaw_queue(vhost, &lane);
+    broker.node().thaw_queue(vhost, &lane);
     assert_eq!((ran.code, ran.out.as_str()), (Some(3), ""), "{ran:?}");
     let id = ran.err.strip_prefix("job ").and_then(|e| e.split(' ').next()).unwrap();
     JobId::parse(id).expect("it names the job");

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -286,7 +285,7 @@ impl Scene {
         let mut first = String::new();
         BufReader::new(mock.stdout.take().unwrap()).read_line(&mut first).unwrap();
         let listening: Value = serde_json::from_str(&first).unwrap();
-        let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let admin = otpd_tests::claim_port();
         let config = format!(
             "[broker]\nurl = \"embedded:{}/queue.db\"\n[retry]\ninitial = \"10ms\"\n\
              [admin]\nlisten = \"127.0.0.1:{admin}\"\n\

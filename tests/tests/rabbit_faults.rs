@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use lapin::options::{QueueBindOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
-use otpd_core::FactKind;
+use otpd_core::{FactKind, JobId};
 use otpd_queue::rabbitmq::Rabbit;
-use otpd_queue::{Delivery, Inbound, Plan, Settlement, Then};
+use otpd_queue::{Delivery, Inbound, Plan, Queue, Settlement, Then};
+use otpd_tests::marks::{is_mark, mark_lane};
 use otpd_tests::rabbit::{LaneInHand, PATIENCE, accepted_until, channel, depth, enqueue_all, plan, rabbit};
 use otpd_tests::{Broker, Proxy, eventually};
 
@@ -31,11 +32,13 @@ struct Owner {
     lane: LaneInHand,
     accepted: HashSet<String>,
     redelivered: usize,
+    /// The last marker that came.
+    marker: Option<JobId>,
 }
 
 impl Owner {
     fn new(lane: LaneInHand) -> Self {
-        Self { lane, accepted: HashSet::new(), redelivered: 0 }
+        Self { lane, accepted: HashSet::new(), redelivered: 0, marker: None }
     }
 
     /// Takes one thing in, and settles it if it is a job.
@@ -50,8 +53,14 @@ impl Owner {
     }
 
     fn settle(&mut self, delivery: &Delivery) {
+        let id = delivery.message_id.clone().unwrap();
+        if is_mark(&id) {
+            self.marker = Some(id);
+            self.lane.settler.settle(Settlement { fact: None, then: Then::Acknowledge(delivery.tag) });
+            return;
+        }
         self.redelivered += usize::from(delivery.redelivered);
-        if self.accepted.insert(delivery.message_id.as_ref().unwrap().to_string()) {
+        if self.accepted.insert(id.to_string()) {
             self.lane.accept(delivery);
         } else {
             assert!(delivery.redelivered, "a job that is done came again, and not as a redelivery");
@@ -66,24 +75,18 @@ impl Owner {
     }
 }
 
-/// The queue is empty, nothing is handed out, and the stream knows every job.
-async fn the_ledger_closes(mut owner: Owner, queue: &Rabbit, plan: &Plan, url: &str, jobs: usize) {
-    // Redeliveries may still come; the lane is done when the broker has nothing left, handed out or not.
-    let lane = plan.lane_queue(&otpd_tests::rabbit::provider(LANE));
-    let admin = channel(url).await;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        owner.lane.settler.flush().await;
-        while let Ok(()) = tokio::time::timeout(Duration::from_millis(300), owner.step()).await {}
-        owner.lane.settler.flush().await;
-        if depth(&admin, &lane).await == 0 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "jobs are left in the queue");
+/// Nothing is left in the lane, handed out or not, and the stream knows every job.
+async fn the_ledger_closes(mut owner: Owner, queue: &Rabbit, plan: &Plan, broker: &Broker, jobs: usize) {
+    // Redeliveries may still come; they go before a marker that is published now.
+    let provider = otpd_tests::rabbit::provider(LANE);
+    let marker = mark_lane(&Queue::Rabbit(queue.clone()), &provider).await;
+    while owner.marker.as_ref() != Some(&marker) {
+        owner.step().await;
     }
     owner.lane.close().await;
+    let lane = plan.lane_queue(&provider);
     eventually("the closed lane gives nothing back", PATIENCE, || async {
-        (depth(&admin, &lane).await == 0).then_some(())
+        (tokio::task::block_in_place(|| broker.node().messages_in(&lane)) == 0).then_some(())
     })
     .await;
     let accepted = accepted_until(queue, |seen| seen.len() == jobs).await;
@@ -114,7 +117,7 @@ async fn the_broker_dies_while_5000_jobs_are_settled() {
     }
     owner.until_accepted(5000).await;
     assert!(owner.lane.session.unwrap() >= 3, "each death ends a session");
-    the_ledger_closes(owner, &queue, &plan, &broker.url(), 5000).await;
+    the_ledger_closes(owner, &queue, &plan, &broker, 5000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,7 +135,7 @@ async fn connections_are_reset_again_and_again() {
     }
     owner.until_accepted(3000).await;
     assert!(owner.redelivered > 0, "the resets met nothing");
-    the_ledger_closes(owner, &queue, &plan, &broker.url(), 3000).await;
+    the_ledger_closes(owner, &queue, &plan, broker, 3000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,7 +154,7 @@ async fn a_network_that_swallows_is_noticed_and_outlived() {
     }
     proxy.resume();
     owner.until_accepted(500).await;
-    the_ledger_closes(owner, &queue, &plan, &broker.url(), 500).await;
+    the_ledger_closes(owner, &queue, &plan, broker, 500).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

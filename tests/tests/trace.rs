@@ -133,7 +133,7 @@ async fn a_failover_stays_in_the_callers_trace_and_its_decision_is_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_that_is_away_holds_nothing_up() {
     let mut scene = scene("").await;
-    let nobody = format!("http://127.0.0.1:{}", otpd_tests::scene::free_port());
+    let nobody = format!("http://127.0.0.1:{}", otpd_tests::claim_port());
     let worker = scene.worker_with(&[("OTEL_EXPORTER_OTLP_ENDPOINT", nobody)]);
     worker.ready().await;
     scene.publish("login", otpd_sim::Jobs::new(7, 20)).await;
