@@ -154,8 +154,7 @@ impl Broker {
     /// A prefix for names that no other test uses: the quick way to be alone.
     #[must_use]
     pub fn prefix(&self) -> String {
-        static TAKEN: AtomicU32 = AtomicU32::new(0);
-        format!("t{}.", TAKEN.fetch_add(1, Ordering::Relaxed))
+        unused_prefix()
     }
 
     /// The URL of a new virtual host. Takes seconds; see [`Broker::prefix`].
@@ -201,13 +200,19 @@ kill -s KILL -- "-$(cat "$1/group")" "$(cat "$1/epmd")" 2> /dev/null
 while rm -rf "$1" 2> /dev/null; [ -e "$1" ]; do sleep 0.2; done
 "#;
 
-fn signal(signal: &str, to: &str) {
+/// A prefix for names that nothing else of this process uses.
+pub(crate) fn unused_prefix() -> String {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    format!("t{}.", TAKEN.fetch_add(1, Ordering::Relaxed))
+}
+
+pub(crate) fn signal(signal: &str, to: &str) {
     let status = Command::new("kill").args(["-s", signal, "--", to]).status().expect("kill is there");
     assert!(status.success(), "kill {signal} {to}");
 }
 
 /// Whether somebody there answers the AMQP greeting.
-fn speaks_amqp(address: SocketAddr) -> bool {
+pub(crate) fn speaks_amqp(address: SocketAddr) -> bool {
     let greet = || -> std::io::Result<u8> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;

@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod broker;
+pub mod cluster;
 pub mod eventually;
 pub mod heard;
 pub mod hung;
@@ -21,6 +22,7 @@ pub mod worker;
 
 pub use binary::otpd_bin;
 pub use broker::Broker;
+pub use cluster::Cluster;
 pub use eventually::eventually;
 pub use heard::Heard;
 pub use node::Node;

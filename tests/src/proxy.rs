@@ -37,7 +37,15 @@ impl Proxy {
     /// # Panics
     /// Where there is no free port.
     pub async fn start(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), target).await
+    }
+
+    /// The same where `at` says: before that, whoever connects there is refused.
+    ///
+    /// # Panics
+    /// Where somebody listens there.
+    pub async fn start_at(at: SocketAddr, target: SocketAddr) -> Self {
+        let listener = TcpListener::bind(at).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
         let (weather, seen) =
             watch::channel(Weather { swallows: false, resets: 0, half_dead: None, half_kills: 0 });
