@@ -27,10 +27,12 @@ pub enum Arrival {
 #[must_use]
 pub fn arrive(known: Known, redelivered: bool, carried: u32, moved: bool) -> Arrival {
     match (known, redelivered) {
-        (Known::Accepted | Known::Ended | Known::MovedOn, true) => Arrival::AlreadySettled,
-        (Known::Accepted, false) => Arrival::Duplicate,
+        (Known::Accepted | Known::Ended { .. } | Known::Outlived | Known::MovedOn { .. }, true) => {
+            Arrival::AlreadySettled
+        }
+        (Known::Accepted | Known::Outlived, false) => Arrival::Duplicate,
         // Dead or expired, and published anew: somebody replays it on purpose.
-        (Known::Ended | Known::MovedOn | Known::Nothing, _) => {
+        (Known::Ended { .. } | Known::MovedOn { .. } | Known::Nothing, _) => {
             Arrival::Work { attempts: carried, not_before: None }
         }
         (Known::Tried { attempts, not_before }, true) => {
@@ -109,9 +111,11 @@ mod tests {
             (Known::Nothing, false, 3, true, Arrival::Work { attempts: 3, not_before: None }),
             (Known::Accepted, false, 0, false, Arrival::Duplicate),
             (Known::Accepted, true, 0, false, Arrival::AlreadySettled),
-            (Known::Ended, false, 0, false, fresh),
-            (Known::Ended, true, 0, false, Arrival::AlreadySettled),
-            (Known::MovedOn, true, 0, false, Arrival::AlreadySettled),
+            (Known::Ended { at: UnixMs(9) }, false, 0, false, fresh),
+            (Known::Ended { at: UnixMs(9) }, true, 0, false, Arrival::AlreadySettled),
+            (Known::Outlived, false, 0, false, Arrival::Duplicate),
+            (Known::Outlived, true, 0, false, Arrival::AlreadySettled),
+            (Known::MovedOn { at: UnixMs(9) }, true, 0, false, Arrival::AlreadySettled),
             (tried, true, 0, false, again),
             (tried, false, 0, false, Arrival::Duplicate),
             (tried, false, 1, true, again),

@@ -81,7 +81,7 @@ fn again(attempted: &Attempted<'_>, retry: &RetryPolicy, wait: Option<std::time:
     if attempted.attempts >= retry.max_attempts {
         return Disposition::Dead(Reason::AttemptsExhausted);
     }
-    if attempted.attempts + attempted.providers_left >= retry.max_attempts {
+    if attempted.attempts.saturating_add(attempted.providers_left) >= retry.max_attempts {
         return Disposition::NextProvider;
     }
     let delay = retry.delay(attempted.attempts, attempted.jitter).max(wait.unwrap_or_default());

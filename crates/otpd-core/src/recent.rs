@@ -1,11 +1,17 @@
-//! What is remembered of the last minutes, folded from facts: enough to know a job that comes back,
+//! What is remembered of the last minutes, folded from facts: enough to recognise a job that comes back,
 //! or comes twice, and nothing that could identify a recipient.
 //!
-//! Bounded in time and in number. A job is known by a 64-bit hash of its id, and an entry costs some 20
-//! bytes however long the id is: two different ids among 230,000 are taken for one with a chance of 1 in
+//! Facts may be folded in any order, because the past is read while the present goes on. What counts about a
+//! job is decided by the facts alone: its latest life, in that life an acceptance before anything else, and
+//! otherwise the latest fact. A fact of another life never changes what a life came to.
+//!
+//! Bounded in time and in number. A job is known by a 64-bit hash of its id, and an entry takes 24 bytes
+//! however long the id is: two different ids among 230,000 are taken for one with a chance of 1 in
 //! 700 million. Entries are kept in two generations, and the older one is dropped as a whole, so nothing
-//! is spent on forgetting them one by one. A job forgotten too early could be sent twice; with the default
-//! bounds (10 minutes, the last 110,000 facts at least) that needs the same id to come again after that.
+//! is spent on forgetting them one by one. Generations follow the clock of the reader, never the times in
+//! facts: an old fact, or a worker whose clock is wrong, cannot drop one. A job forgotten too early could be
+//! sent twice; with the default bounds (10 minutes, the last 110,000 facts at least) that needs the same id
+//! to come again after that.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,24 +19,34 @@ use std::time::Duration;
 
 use crate::clock::UnixMs;
 use crate::fact::{Fact, FactKind};
+use crate::life::Life;
 use crate::names::{JobId, ProviderName};
 
-/// What is known of a job, as the lane of one provider sees it.
+/// What is known of one life of a job, as the lane of one provider sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
     /// Nothing.
     Nothing,
-    /// A provider took it.
+    /// A provider accepted this life, or a later one.
     Accepted,
-    /// Dead, expired or superseded.
-    Ended,
-    /// This lane handed it to the next one.
-    MovedOn,
+    /// This life, or a later one, ended as dead, expired or superseded.
+    Ended {
+        /// When: the number of the life that may follow ([`Life::after`]).
+        at: UnixMs,
+    },
+    /// This life is over, and a later one has begun and not ended yet.
+    Outlived,
+    /// This lane handed the job on to the next one.
+    MovedOn {
+        /// When.
+        at: UnixMs,
+    },
     /// Tried, and to be tried again.
     Tried {
-        /// How often, over all providers.
+        /// Number of attempts, over all providers; at most 255.
         attempts: u32,
-        /// When the next attempt is due.
+        /// When the next attempt is due. A wall clock that was set back since cannot put this off by more
+        /// than the wait that was decided.
         not_before: UnixMs,
     },
 }
@@ -42,8 +58,8 @@ pub struct Recent {
     old: Generation,
     window: Duration,
     most: usize,
-    /// The time of the last fact: what is older than the window before it is forgotten.
-    last: UnixMs,
+    /// The wall time at the last fold: what is older than the window before it is forgotten.
+    now: UnixMs,
     /// Those whose lanes handed jobs on, as [`State::MovedOn`] names them.
     movers: Vec<ProviderName>,
 }
@@ -58,23 +74,37 @@ struct Generation {
 /// Two halves of a hash: an entry then needs no padding.
 type Key = [u32; 2];
 
+/// With its key 24 bytes.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// When, in milliseconds from [`BEFORE`] before its generation.
     at: u32,
     /// How long after that the next attempt is due, in milliseconds.
     wait: u32,
-    attempts: u16,
-    state: State,
+    /// The number of the life, in 48 bits: good for 8,900 years.
+    life: [u16; 3],
+    attempts: u8,
+    state: u8,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a life came to, in the order in which facts of the same moment count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum State {
-    Accepted,
-    Ended,
+    Tried,
     /// Handed on by the lane of this one of the movers.
     MovedOn(u8),
-    Tried,
+    Ended,
+    Accepted,
+}
+
+/// What an entry says, with its time as a time.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    at: UnixMs,
+    wait: Duration,
+    life: Life,
+    attempts: u8,
+    state: State,
 }
 
 /// How long a job is remembered.
@@ -82,8 +112,15 @@ pub const WINDOW: Duration = Duration::from_secs(600);
 /// How many facts are remembered at most; the last half of them always, within the window. Two tables of
 /// 2^17 places, each seven eighths full: one more fact would double them.
 pub const MOST: usize = 229_376;
-/// How far back from its beginning a generation can date: facts of other lanes come late.
+/// How far back from its beginning a generation can date.
 const BEFORE: Duration = Duration::from_secs(20 * 86_400);
+/// A fact that is older than the young generation by less than this is not taken for one of the past: it was
+/// on its way, or the clock of its worker is behind.
+const LATE: Duration = Duration::from_secs(60);
+/// The largest number of a life that an entry holds.
+const LAST_LIFE: u64 = (1 << 48) - 1;
+/// How many lanes can be told apart as movers.
+const MOST_MOVERS: usize = 250;
 
 impl Default for Recent {
     fn default() -> Self {
@@ -100,14 +137,14 @@ impl Recent {
             old: Generation::default(),
             window,
             most,
-            last: UnixMs::default(),
+            now: UnixMs::default(),
             movers: Vec::new(),
         }
     }
 
-    /// Adds what a fact says. An older fact than the one already known about the job changes nothing;
-    /// a job once accepted stays accepted.
-    pub fn fold(&mut self, fact: &Fact) {
+    /// Adds what a fact says; `now` is this process's wall time. The order in which facts are folded does
+    /// not matter, except for two of the same moment that say equally much: then the later one counts.
+    pub fn fold(&mut self, fact: &Fact, now: UnixMs) {
         let state = match fact.kind {
             FactKind::Duplicate | FactKind::Paused | FactKind::Resumed => return,
             FactKind::Accepted => State::Accepted,
@@ -115,37 +152,57 @@ impl Recent {
             FactKind::FailedOver => self.moved_on(&fact.provider),
             FactKind::Sending | FactKind::Retrying => State::Tried,
         };
+        self.now = now;
+        self.turn(now);
+        if fact.at < now.minus(self.window) {
+            return;
+        }
+        let found = Found {
+            // Whoever dates a fact later than that has a wrong clock; nothing would ever count over it.
+            at: fact.at.min(now.plus(LATE)),
+            wait: fact.next_attempt_at.map_or(Duration::ZERO, |due| due.since(fact.at)),
+            life: fact.life,
+            attempts: u8::try_from(fact.attempt).unwrap_or(u8::MAX),
+            state,
+        };
         let key = key_of(fact.job.as_str());
-        let older = |(entry, at): (Entry, UnixMs)| entry.state != State::Accepted && at <= fact.at;
-        if state == State::Accepted || self.find(key).is_none_or(older) {
-            self.make_room(fact.at);
-            let entry = Entry {
-                at: self.young.offset(fact.at),
-                wait: small(fact.next_attempt_at.map_or(Duration::ZERO, |due| due.since(fact.at))),
-                attempts: u16::try_from(fact.attempt).unwrap_or(u16::MAX),
-                state,
-            };
-            self.young.jobs.insert(key, entry);
-            self.last = fact.at;
+        if self.find(key).is_none_or(|known| found.counts_over(&known)) {
+            self.put(key, &found, now);
         }
     }
 
-    /// What the lane of `provider` should know about `job`.
+    /// What the lane of `provider` should know about this life of `job`.
     #[must_use]
-    pub fn known(&self, job: &JobId, provider: &ProviderName) -> Known {
-        let horizon = self.last.minus(self.window);
-        let found = self.find(key_of(job.as_str())).filter(|(_, at)| *at >= horizon);
-        let Some((entry, at)) = found else { return Known::Nothing };
+    pub fn known(&self, job: &JobId, life: Life, provider: &ProviderName) -> Known {
+        let horizon = self.now.minus(self.window);
+        let found = self.find(key_of(job.as_str())).filter(|found| found.at >= horizon);
+        let Some(found) = found.filter(|found| found.life >= fitting(life)) else { return Known::Nothing };
+        let is_later = found.life > fitting(life);
         let tried = Known::Tried {
-            attempts: entry.attempts.into(),
-            not_before: at.plus(Duration::from_millis(entry.wait.into())),
+            attempts: found.attempts.into(),
+            not_before: found.at.min(self.now).plus(found.wait),
         };
-        match entry.state {
+        match found.state {
             State::Accepted => Known::Accepted,
-            State::Ended => Known::Ended,
-            State::MovedOn(by) if self.movers.get(usize::from(by)) == Some(provider) => Known::MovedOn,
+            State::Ended => Known::Ended { at: found.at },
+            State::MovedOn(_) | State::Tried if is_later => Known::Outlived,
+            State::MovedOn(by) if self.movers.get(usize::from(by)) == Some(provider) => {
+                Known::MovedOn { at: found.at }
+            }
             State::MovedOn(_) | State::Tried => tried,
         }
+    }
+
+    /// True if anything, of whichever lane, is known of this life of `job`.
+    #[must_use]
+    pub fn knows(&self, job: &JobId, life: Life) -> bool {
+        self.find(key_of(job.as_str())).is_some_and(|found| found.life >= fitting(life))
+    }
+
+    /// The oldest time of which facts are still taken in.
+    #[must_use]
+    pub fn horizon(&self) -> UnixMs {
+        self.now.minus(self.window)
     }
 
     /// How many facts are remembered, those included that are too old to count.
@@ -154,52 +211,128 @@ impl Recent {
         self.young.jobs.len() + self.old.jobs.len()
     }
 
-    /// Whether nothing is remembered.
+    /// True if nothing is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    fn find(&self, key: Key) -> Option<(Entry, UnixMs)> {
+    fn find(&self, key: Key) -> Option<Found> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
-    /// A job handed on by a lane beyond the 256th that does so is taken as tried, not as moved on.
-    fn moved_on(&mut self, provider: &ProviderName) -> State {
-        let place = self.movers.iter().position(|p| p == provider).unwrap_or_else(|| {
-            self.movers.push(provider.clone());
-            self.movers.len() - 1
-        });
-        u8::try_from(place).map_or(State::Tried, State::MovedOn)
+    fn put(&mut self, key: Key, found: &Found, now: UnixMs) {
+        let half = self.most.div_ceil(2);
+        let is_past = found.at.plus(LATE) < self.young.began && !self.young.jobs.contains_key(&key);
+        if is_past {
+            // What is older than everything young has its place among the old, while there is room: newer
+            // facts are never forgotten for it.
+            if self.old.jobs.len() < half || self.old.jobs.contains_key(&key) {
+                self.old.put(key, found);
+            }
+            return;
+        }
+        if self.young.jobs.len() >= half && !self.young.jobs.contains_key(&key) {
+            self.begin_generation(now);
+        }
+        self.young.put(key, found);
     }
 
-    /// Begins a new generation where the young one is full or a window long, and drops the old one.
-    fn make_room(&mut self, now: UnixMs) {
-        let young = &self.young;
-        let is_full = young.jobs.len() >= self.most.div_ceil(2);
-        let is_over = now.since(young.began) >= self.window;
-        let clock_was_wrong = young.began.since(now) >= BEFORE / 2;
-        if is_full || is_over || clock_was_wrong || young.jobs.is_empty() {
-            std::mem::swap(&mut self.young, &mut self.old);
-            self.young.jobs.clear();
-            self.young.began = now;
+    /// A job handed on by a lane beyond those that can be told apart is taken as tried, not as moved on.
+    fn moved_on(&mut self, provider: &ProviderName) -> State {
+        let place = self.movers.iter().position(|p| p == provider).or_else(|| {
+            (self.movers.len() < MOST_MOVERS).then(|| {
+                self.movers.push(provider.clone());
+                self.movers.len() - 1
+            })
+        });
+        place.and_then(|place| u8::try_from(place).ok()).map_or(State::Tried, State::MovedOn)
+    }
+
+    /// Begins a new generation where the young one is a window long, or the clock was set back.
+    fn turn(&mut self, now: UnixMs) {
+        let began = self.young.began;
+        if now.since(began) >= self.window || began.since(now) >= self.window {
+            self.begin_generation(now);
+        }
+    }
+
+    fn begin_generation(&mut self, now: UnixMs) {
+        std::mem::swap(&mut self.young, &mut self.old);
+        self.young.jobs.clear();
+        self.young.began = now;
+        if self.old.began == UnixMs::default() {
+            self.old.began = now; // the first one: nothing is dated from it yet
         }
     }
 }
 
+impl Found {
+    /// True if this says more about the job than what is known of it.
+    fn counts_over(&self, known: &Self) -> bool {
+        let of = |found: &Self| {
+            let is_accepted = found.state == State::Accepted;
+            // An acceptance is final whatever the times: workers' clocks differ.
+            let at = if is_accepted { UnixMs::default() } else { found.at };
+            (fitting(found.life), is_accepted, at, found.attempts, found.state)
+        };
+        of(self) >= of(known)
+    }
+}
+
 impl Generation {
-    fn get(&self, key: Key) -> Option<(Entry, UnixMs)> {
+    fn get(&self, key: Key) -> Option<Found> {
         let entry = self.jobs.get(&key)?;
-        Some((*entry, self.origin().plus(Duration::from_millis(entry.at.into()))))
+        let [high, middle, low] = entry.life.map(u64::from);
+        Some(Found {
+            at: self.origin().plus(Duration::from_millis(entry.at.into())),
+            wait: Duration::from_millis(entry.wait.into()),
+            life: Life::from_number(high << 32 | middle << 16 | low),
+            attempts: entry.attempts,
+            state: State::unpacked(entry.state),
+        })
     }
 
-    fn offset(&self, at: UnixMs) -> u32 {
-        small(at.since(self.origin()))
+    fn put(&mut self, key: Key, found: &Found) {
+        let life = fitting(found.life).number();
+        let entry = Entry {
+            at: small(found.at.since(self.origin())),
+            wait: small(found.wait),
+            life: [(life >> 32) as u16, (life >> 16) as u16, life as u16],
+            attempts: found.attempts,
+            state: found.state.packed(),
+        };
+        self.jobs.insert(key, entry);
     }
 
     fn origin(&self) -> UnixMs {
         self.began.minus(BEFORE)
     }
+}
+
+impl State {
+    const fn packed(self) -> u8 {
+        match self {
+            Self::Accepted => 0,
+            Self::Ended => 1,
+            Self::Tried => 2,
+            Self::MovedOn(by) => 3 + by,
+        }
+    }
+
+    const fn unpacked(packed: u8) -> Self {
+        match packed {
+            0 => Self::Accepted,
+            1 => Self::Ended,
+            2 => Self::Tried,
+            moved => Self::MovedOn(moved - 3),
+        }
+    }
+}
+
+/// The life as far as an entry can hold it.
+fn fitting(life: Life) -> Life {
+    Life::from_number(life.number().min(LAST_LIFE))
 }
 
 fn small(d: Duration) -> u32 {
@@ -214,76 +347,4 @@ fn key_of(id: &str) -> Key {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fact(kind: FactKind, job: &str, provider: &str, at: u64) -> Fact {
-        let mut fact =
-            Fact::new(kind, JobId::parse(job).unwrap(), ProviderName::parse(provider).unwrap(), UnixMs(at));
-        fact.attempt = 1;
-        fact
-    }
-
-    fn known(recent: &Recent, job: &str, provider: &str) -> Known {
-        recent.known(&JobId::parse(job).unwrap(), &ProviderName::parse(provider).unwrap())
-    }
-
-    #[test]
-    fn the_last_fact_counts_and_accepted_stays() {
-        let mut recent = Recent::default();
-        assert_eq!(known(&recent, "a", "p"), Known::Nothing);
-        recent.fold(&fact(FactKind::Retrying, "a", "p", 10));
-        assert_eq!(known(&recent, "a", "p"), Known::Tried { attempts: 1, not_before: UnixMs(10) });
-        recent.fold(&fact(FactKind::FailedOver, "a", "p", 20));
-        assert_eq!(known(&recent, "a", "p"), Known::MovedOn);
-        assert!(matches!(known(&recent, "a", "q"), Known::Tried { .. }));
-        recent.fold(&fact(FactKind::Accepted, "a", "q", 15));
-        assert_eq!(known(&recent, "a", "p"), Known::Accepted);
-        recent.fold(&fact(FactKind::Retrying, "a", "p", 30));
-        recent.fold(&fact(FactKind::Duplicate, "a", "p", 31));
-        assert_eq!(known(&recent, "a", "q"), Known::Accepted);
-    }
-
-    #[test]
-    fn forgets_by_time_and_by_number() {
-        let mut recent = Recent::new(Duration::from_millis(100), 4);
-        for (job, at) in [("a", 0), ("b", 50), ("c", 60), ("d", 70), ("e", 80)] {
-            recent.fold(&fact(FactKind::Accepted, job, "p", at));
-        }
-        assert_eq!((recent.len(), known(&recent, "a", "p")), (3, Known::Nothing));
-        assert_eq!(known(&recent, "c", "p"), Known::Accepted);
-        recent.fold(&fact(FactKind::Accepted, "f", "p", 165));
-        assert_eq!((known(&recent, "c", "p"), known(&recent, "d", "p")), (Known::Nothing, Known::Accepted));
-        recent.fold(&fact(FactKind::Accepted, "g", "p", 280));
-        assert_eq!((recent.len(), known(&recent, "f", "p")), (3, Known::Nothing));
-    }
-
-    #[test]
-    fn times_are_kept_over_generations() {
-        let mut recent = Recent::new(Duration::from_secs(600), 4);
-        let start = 1_800_000_000_000;
-        for (n, job) in ["a", "b", "c"].into_iter().enumerate() {
-            let mut tried = fact(FactKind::Retrying, job, "p", start + n as u64);
-            (tried.attempt, tried.next_attempt_at) = (3, Some(UnixMs(start + 30_000)));
-            recent.fold(&tried);
-        }
-        for job in ["a", "b", "c"] {
-            let not_before = UnixMs(start + 30_000);
-            assert_eq!(known(&recent, job, "p"), Known::Tried { attempts: 3, not_before }, "{job}");
-        }
-        // Late news of an older time changes nothing, in whichever generation the job is.
-        recent.fold(&fact(FactKind::Dead, "a", "p", start - 1));
-        assert!(matches!(known(&recent, "a", "p"), Known::Tried { .. }));
-    }
-
-    #[test]
-    fn a_clock_that_was_wrong_does_not_stay_wrong() {
-        let mut recent = Recent::default();
-        let (now, day) = (1_800_000_000_000, 86_400_000);
-        recent.fold(&fact(FactKind::Accepted, "future", "p", now + 300 * day));
-        for (job, kind) in [("a", FactKind::Retrying), ("a", FactKind::Dead)] {
-            recent.fold(&fact(kind, job, "p", now));
-        }
-        assert_eq!(known(&recent, "a", "p"), Known::Ended);
-    }
-}
+mod tests;

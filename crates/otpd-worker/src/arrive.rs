@@ -49,8 +49,9 @@ impl<E: Endpoint> Lane<E> {
                 }
             }
             Inbound::History(facts) => {
+                let now = self.clock.wall();
                 for fact in &facts {
-                    self.recent.fold(fact);
+                    self.recent.fold(fact, now);
                 }
                 if !self.window_is_ours && !self.settings.ceiling.is_empty() {
                     self.predecessors.note(&facts, &self.settings.provider);
@@ -123,7 +124,7 @@ impl<E: Endpoint> Lane<E> {
             Some(tag) if tag.session == self.session && tag != delivery.tag => Known::Accepted,
             // A request from before the session is still under way; this is its delivery come again.
             Some(_) => Known::Nothing,
-            None => self.recent.known(&job.id, &self.settings.provider),
+            None => self.recent.known(&job.id, delivery.carried.life, &self.settings.provider),
         }
     }
 

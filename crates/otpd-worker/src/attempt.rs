@@ -71,7 +71,7 @@ impl<E: Endpoint> Lane<E> {
             self.count_recipient(&held.job, permit_at);
         }
         self.breaker.started();
-        held.attempts += 1;
+        held.attempts = held.attempts.saturating_add(1);
         self.flying.insert(held.job.id.clone(), held.tag);
         let announced = self.announce(&held);
         let (endpoint, lease) = (self.endpoint.clone(), self.lease.clone());

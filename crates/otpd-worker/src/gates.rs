@@ -75,7 +75,7 @@ impl<E: Endpoint> Lane<E> {
 
     /// An attempt that reached nobody is taken back: from the job, and from its recipient if it was the first.
     pub(crate) fn take_back(&self, held: &mut Held) {
-        held.attempts -= 1;
+        held.attempts = held.attempts.saturating_sub(1);
         if held.attempts == 0 {
             let recipients = &self.shared.recipients;
             recipients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).not_sent(held.job.to);

@@ -100,7 +100,7 @@ impl<E: Endpoint> Lane<E> {
             body: held.body,
             carried: Carried {
                 attempts: held.attempts,
-                hops: held.hops + 1,
+                hops: held.hops.saturating_add(1),
                 route: Some(held.route.name.clone()),
                 life: held.life,
                 replayed_at: held.replayed_at,
@@ -236,7 +236,7 @@ impl<E: Endpoint> Lane<E> {
         if fact.kind.is_final() || fact.kind == FactKind::Duplicate {
             self.metrics.job(fact.kind, fact.reason);
         }
-        self.recent.fold(&fact);
+        self.recent.fold(&fact, self.clock.wall());
         self.settler.settle(Settlement { fact: Some(fact), then });
     }
 }
