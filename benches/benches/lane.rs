@@ -60,7 +60,7 @@ async fn run(bodies: &[Bytes], ceiling: &str) -> Duration {
         retry: RetryPolicy::default(),
         keep_code: true,
         recipients: Arc::default(),
-        memory: Arc::default(),
+        memory: Arc::new(otpd_worker::Memory::new(Clock::system())),
         board: Arc::default(),
     };
     let (state, _seen) = watch::channel(LaneState::Opening);

@@ -71,7 +71,7 @@ async fn through(queue: &Queue, round: usize, jobs: usize, in_flight: usize) -> 
         retry: RetryPolicy::default(),
         keep_code: true,
         recipients: Arc::default(),
-        memory: Arc::default(),
+        memory: Arc::new(otpd_worker::Memory::new(Clock::system())),
         board: Arc::default(),
     };
     let lanes = vec![(settings, Arc::new(Told(asked)))];

@@ -64,11 +64,13 @@ app_id = "app"
 api_key = "key"
 "#
     );
-    let control =
-        Control { ceilings: Some(Vec::new()), latency: "5ms..20ms".parse().ok(), ..Control::of(Kind::Verihubs) };
+    let control = Control {
+        ceilings: Some(Vec::new()),
+        latency: "5ms..20ms".parse().ok(),
+        ..Control::of(Kind::Verihubs)
+    };
     let mock = MockConfig { setup: vec![control], ..MockConfig::default() };
-    let scene =
-        Scene::set_at(cluster.site(leads, HOME), &config, &[(LANE, true, &[LANE][..])], mock).await;
+    let scene = Scene::set_at(cluster.site(leads, HOME), &config, &[(LANE, true, &[LANE][..])], mock).await;
     let (lane, stream) = (scene.plan.lane_queue(&provider(LANE)), scene.plan.events());
     let led_by = tokio::task::block_in_place(|| [&lane, &stream].map(|queue| cluster.leader_of(queue, HOME)));
     assert_eq!(led_by, [leads, leads], "the lane's queue and the stream");
@@ -102,8 +104,7 @@ async fn owner(workers: &[WorkerProcess]) -> usize {
 
 /// Every request of every worker, in order, in microseconds.
 fn arrivals(scene: &Scene) -> Vec<u64> {
-    let mut all: Vec<u64> =
-        APPS.iter().flat_map(|app| scene.mock.arrivals(Kind::Verihubs, app)).collect();
+    let mut all: Vec<u64> = APPS.iter().flat_map(|app| scene.mock.arrivals(Kind::Verihubs, app)).collect();
     all.sort_unstable();
     all
 }
@@ -175,7 +176,8 @@ async fn a_ceiling_outlives_a_node_that_hangs_and_comes_back() {
     let mut owned = scene(&cluster, THIRD, "50/s").await;
     let mut led = scene(&cluster, ILL, "50/s").await;
     // The old owner is refused elsewhere until it is connected to the node that is going to hang.
-    let gates = [HOME, THIRD].map(|n| (SocketAddr::from((Ipv4Addr::LOCALHOST, claim_port())), cluster.address(n)));
+    let gates =
+        [HOME, THIRD].map(|n| (SocketAddr::from((Ipv4Addr::LOCALHOST, claim_port())), cluster.address(n)));
     let gated = |(at, _): &(SocketAddr, _)| format!("amqp://guest:guest@{at}/%2f");
     let old = worker(&owned, OLD, &[cluster.url(ILL), gated(&gates[0]), gated(&gates[1])]);
     old.ready().await;

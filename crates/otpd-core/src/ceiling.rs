@@ -16,91 +16,15 @@
 //! Invariant: every place is held from [`Ceiling::take`] until the window has passed since its
 //! stamp, or until the stamp says the request never left. One owner per ceiling; no locks.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::arrival::Answers;
-use crate::clock::Mono;
+use crate::checkpoint::{Checkpoint, LONG, LearnedLimit};
+use crate::clock::{Mono, UnixMs};
+use crate::counts::Counts;
 use crate::limit::Limit;
 use crate::rate::Rate;
-
-const PENDING: u64 = 0;
-const NEVER_LEFT: u64 = u64::MAX;
-
-/// When one request left, written by whoever sends it and read by the ceiling.
-#[derive(Clone, Debug, Default)]
-pub struct Stamp(Arc<Marks>);
-
-#[derive(Debug, Default)]
-struct Marks {
-    written: AtomicU64,
-    /// When the request arrived at the latest, once its attempt is over; `PENDING` before.
-    arrived: AtomicU64,
-    /// The request left before there was anything to judge its answer by.
-    unjudged: bool,
-}
-
-impl Stamp {
-    /// The request is being written to the socket now. The first call counts.
-    pub fn written(&self, at: Mono) {
-        let at = at.0.clamp(1, NEVER_LEFT - 1);
-        let _ = self.0.written.compare_exchange(PENDING, at, Ordering::Release, Ordering::Relaxed);
-    }
-
-    /// The attempt is over; where it was not written it now never will be, and its place is free.
-    pub fn over(&self) {
-        let _ = self.0.written.compare_exchange(PENDING, NEVER_LEFT, Ordering::Release, Ordering::Relaxed);
-    }
-
-    /// Whether the request was written, wholly or in part.
-    #[must_use]
-    pub fn is_written(&self) -> bool {
-        self.written_at().is_some()
-    }
-
-    /// When the request was written.
-    #[must_use]
-    pub fn written_at(&self) -> Option<Mono> {
-        match self.0.written.load(Ordering::Acquire) {
-            PENDING | NEVER_LEFT => None,
-            at => Some(Mono(at)),
-        }
-    }
-
-    /// Of a request that left, and arrived, at a known time.
-    pub(crate) fn left_at(at: Mono) -> Self {
-        let stamp = Self::default();
-        stamp.written(at);
-        stamp.arrived(at);
-        stamp
-    }
-
-    fn arrived(&self, at: Mono) {
-        self.0.arrived.store(at.0.clamp(1, NEVER_LEFT - 1), Ordering::Release);
-    }
-
-    /// When its place is free again, as far as is known at `now`.
-    pub(crate) fn place(&self, held_for: Duration, usual: Option<Duration>, now: Mono) -> Place {
-        match (self.0.written.load(Ordering::Acquire), self.0.arrived.load(Ordering::Acquire)) {
-            (PENDING, _) => Place::Unknown,
-            (NEVER_LEFT, _) => Place::FreeAt(Mono(0)),
-            (written, PENDING) => {
-                // Not answered yet: fine as long as answers usually take that long.
-                let free_at = Mono(written).plus(held_for);
-                let in_time = !self.0.unjudged && usual.is_some_and(|u| now.since(Mono(written)) <= u);
-                if in_time || now < free_at { Place::FreeAt(free_at) } else { Place::Unknown }
-            }
-            (_, arrived) => Place::FreeAt(Mono(arrived).plus(held_for)),
-        }
-    }
-}
-
-pub(crate) enum Place {
-    /// Until its attempt says more.
-    Unknown,
-    FreeAt(Mono),
-}
+pub use crate::stamp::Stamp;
 
 /// The answer to "not now": when to ask again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,7 +120,7 @@ impl Ceiling {
         if let Some(ready_at) = denied {
             return Err(ready_at);
         }
-        let stamp = Stamp(Arc::new(Marks { unjudged: usual.is_none(), ..Marks::default() }));
+        let stamp = Stamp::of(usual.is_none());
         for limit in self.all_limits() {
             limit.charge(stamp.clone());
         }
@@ -207,7 +131,7 @@ impl Ceiling {
     pub fn ended(&mut self, stamp: &Stamp, answered: bool, now: Mono) {
         stamp.over();
         if let (Some(written), false) = (stamp.written_at(), self.is_unlimited()) {
-            stamp.arrived(self.answers.arrival(written, now, answered, stamp.0.unjudged));
+            stamp.arrived(self.answers.arrival(written, now, answered, stamp.is_unjudged()));
         }
     }
 
@@ -219,8 +143,61 @@ impl Ceiling {
 
     /// Counts a request that another owner started at `at`, so that a hand-over is part of the promise.
     pub fn seed(&mut self, at: Mono) {
-        for limit in &mut self.limits {
-            limit.charge(Stamp::left_at(at));
+        self.count_foreign(at, 1);
+    }
+
+    /// Counts `count` requests that another owner made at `at`, beside our own, in every window; also of a
+    /// time that is still to come, where a request may be written until then.
+    pub fn count_foreign(&mut self, at: Mono, count: u32) {
+        for limit in self.all_limits() {
+            limit.count_foreign(at, count);
+        }
+    }
+
+    /// Counts the requests of other owners: in windows up to [`LONG`] those that were read one by one
+    /// (`short`). In longer ones those too (`long`), but at least as much as `view` says, which is an account
+    /// of all requests, our own included.
+    pub(crate) fn take_over(&mut self, short: &Counts, long: &Counts, view: &Counts, now: Mono) {
+        for limit in self.all_limits() {
+            let is_long = limit.rate().per > LONG;
+            for (at, count) in if is_long { long } else { short }.iter() {
+                limit.count_foreign(at, count);
+            }
+            if is_long && !view.is_empty() {
+                limit.reconcile(view, now);
+            }
+            limit.bound(now);
+        }
+    }
+
+    /// What the next owner must know that it cannot read from the last minute of facts, as of now: `at` on
+    /// this process's wall clock. The lane adds its pause.
+    #[must_use]
+    pub fn checkpoint(&self, now: Mono, at: UnixMs) -> Checkpoint {
+        let (counts, open) = match self.limits.iter().max_by_key(|limit| limit.held_for()) {
+            Some(limit) if limit.rate().per > LONG => limit.requests(now),
+            Some(_) | None => Default::default(),
+        };
+        let learned = self
+            .learned
+            .as_ref()
+            .map(|learned| LearnedLimit { rate: learned.limit.rate(), raise_in: learned.step_at.since(now) });
+        let rates: Vec<Rate> = self.limits.iter().map(Limit::rate).collect();
+        Checkpoint::new(at, counts, &rates, now).with_open(open).with_learned(learned)
+    }
+
+    /// Takes over what the owner before had learned, or had not: then what was learned here before is over.
+    pub(crate) fn adopt(&mut self, learned: Option<LearnedLimit>, now: Mono) {
+        let believed = learned.filter(|l| self.configured().is_none_or(|c| l.rate.per_second() < c));
+        let Some(LearnedLimit { rate, raise_in }) = believed else {
+            self.learned = None;
+            return;
+        };
+        if self.learned.as_ref().is_none_or(|mine| mine.limit.rate() != rate) {
+            self.learn(rate, now);
+        }
+        if let Some(mine) = &mut self.learned {
+            mine.step_at = now.plus(raise_in.min(rate.per));
         }
     }
 
@@ -234,6 +211,12 @@ impl Ceiling {
         }
         self.learn(rate, now);
         true
+    }
+
+    /// True while a limit that the provider named is in force.
+    #[must_use]
+    pub const fn has_learned(&self) -> bool {
+        self.learned.is_some()
     }
 
     /// Raises a learned limit when its time has come; says whether it did.
@@ -269,10 +252,11 @@ impl Ceiling {
         self.limits.iter_mut().chain(self.learned.as_mut().map(|l| &mut l.limit))
     }
 
-    /// Empties the buckets: the flow starts paced, without the burst that idling earns.
+    /// Empties the buckets: the flow starts paced, without the burst that idling earns. The first request
+    /// need not wait for a token, only for its place in the windows.
     pub fn start_paced(&mut self, now: Mono) {
         for limit in &mut self.limits {
-            limit.drain(now);
+            limit.drain_but_one(now);
         }
     }
 

@@ -80,6 +80,12 @@ impl Mono {
         Self(self.0.saturating_add(nanos(by)))
     }
 
+    /// This time moved earlier; saturates at the origin.
+    #[must_use]
+    pub fn minus(self, by: Duration) -> Self {
+        Self(self.0.saturating_sub(nanos(by)))
+    }
+
     /// How long after `earlier` this is; zero when it is not after.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -13,10 +13,11 @@ use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::ceiling::{Place, ReadyAt, Stamp};
+use crate::ceiling::ReadyAt;
 use crate::clock::{Mono, nanos};
-use crate::past::Past;
+use crate::counts::{Counts, reconciled};
 use crate::rate::Rate;
+use crate::stamp::{Place, Stamp, Way};
 
 /// The bucket's clock: stands still while the window denies.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,15 @@ impl Clock for BucketClock {
         Nanos::new(self.0.load(Ordering::Relaxed))
     }
 }
+
+/// How exactly what has left the longest window is remembered.
+const SECOND: Duration = Duration::from_secs(1);
+/// How many requests have a place each; where there are more, the older ones that are over are only counted.
+const EXACT_PLACES: usize = 8192;
+/// In how many cells of its window a limit counts what has no place, where that is much.
+const STEPS: u32 = 512;
+/// Up to how many different times are counted exactly.
+const MOST_TIMES: usize = 2048;
 
 type Bucket = RateLimiter<NotKeyed, InMemoryState, BucketClock, NoOpMiddleware<Nanos>>;
 
@@ -49,10 +59,11 @@ pub(crate) struct Limit {
     /// How many tokens the bucket has given that were not used: the window, or another limit, said no, or
     /// the request was never made.
     prepaid: u32,
-    /// Requests of before this limit, beside the places, which count in its window.
-    earlier: Past,
-    /// What has left the window, where this limit is the one of its account that remembers.
-    past: Option<Past>,
+    /// Requests beside the places that count in its window: of other owners, of before this limit, and
+    /// those of long ago where there are too many for a place each.
+    earlier: Counts,
+    /// What has left the window, and `earlier`, where this limit is the one of its account that remembers.
+    past: Option<Counts>,
 }
 
 /// What the longest limit of an account knows of earlier requests: a place each, or, where they are
@@ -60,9 +71,9 @@ pub(crate) struct Limit {
 #[derive(Debug, Default)]
 pub(crate) struct Memory {
     places: VecDeque<Stamp>,
-    earlier: Past,
+    earlier: Counts,
     held_for: Duration,
-    past: Past,
+    past: Counts,
 }
 
 /// How many may start at one moment.
@@ -76,9 +87,14 @@ fn margin(per: Duration) -> Duration {
     (per / 200).clamp(Duration::from_millis(5), Duration::from_millis(250))
 }
 
+/// How long a place of `rate` is held after its stamp.
+pub(crate) fn held_for(rate: Rate) -> Duration {
+    rate.per + margin(rate.per)
+}
+
 impl Limit {
     pub(crate) fn new(rate: Rate, burst: Option<u32>, now: Mono) -> Self {
-        let held_for = rate.per + margin(rate.per);
+        let held_for = held_for(rate);
         let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
         let bucket_burst = bucket_burst(rate, burst);
         let pace = (held_for / count.get()).max(Duration::from_nanos(1));
@@ -96,7 +112,7 @@ impl Limit {
             stood_still: Duration::ZERO,
             denied: None,
             prepaid: 0,
-            earlier: Past::default(),
+            earlier: Counts::default(),
             past: None,
         }
     }
@@ -141,7 +157,7 @@ impl Limit {
         let mut free = |p: &Stamp| match p.place(held_for, usual, now) {
             Place::FreeAt(at) if at <= now => {
                 if let Some(past) = past.as_mut().filter(|_| at > Mono(0)) {
-                    past.count(Mono(at.0.saturating_sub(nanos(held_for))));
+                    past.add_rounded(Mono(at.0.saturating_sub(nanos(held_for))), 1, SECOND);
                 }
                 true
             }
@@ -160,15 +176,15 @@ impl Limit {
             return None;
         }
         let known = self.places.iter().filter_map(|p| match p.place(held_for, usual, now) {
-            Place::FreeAt(at) => Some((at, 1)),
+            Place::FreeAt(at) => Some((at, 1_u32)),
             Place::Unknown => None,
         });
         let earlier = self.earlier.iter().map(|(at, count)| (at.plus(held_for), count));
-        let mut ends: Vec<(Mono, usize)> = earlier.chain(known).collect();
+        let mut ends: Vec<(Mono, u32)> = earlier.chain(known).collect();
         ends.sort_unstable();
         let mut too_many = held - capacity + 1;
         let enough = ends.into_iter().find(|(_, count)| {
-            too_many = too_many.saturating_sub(*count);
+            too_many = too_many.saturating_sub(usize::try_from(*count).unwrap_or(usize::MAX));
             too_many == 0
         });
         Some(enough.map_or(ReadyAt::WhenOneEnds, |(at, _)| ReadyAt::At(at)))
@@ -176,12 +192,96 @@ impl Limit {
 
     pub(crate) fn charge(&mut self, stamp: Stamp) {
         self.prepaid = self.prepaid.saturating_sub(1);
+        if self.places.len() >= EXACT_PLACES {
+            self.count_old_places();
+        }
         self.places.push_back(stamp);
     }
 
     /// Takes back the token of a request that was never made.
     pub(crate) fn refund(&mut self) {
         self.prepaid = self.prepaid.saturating_add(1).min(self.bucket_burst.get());
+    }
+
+    /// Counts the older half of the places as numbers instead, as far as their requests are over.
+    fn count_old_places(&mut self) {
+        let mut to_visit = self.places.len() - EXACT_PLACES / 2;
+        let (held_for, earlier, past) = (self.held_for, &mut self.earlier, &mut self.past);
+        self.places.retain(|stamp| {
+            if to_visit == 0 {
+                return true;
+            }
+            to_visit -= 1;
+            match stamp.way() {
+                Way::Open => true,
+                Way::NeverLeft => false,
+                Way::Arrived(at) => {
+                    earlier.add_rounded(at, 1, held_for / STEPS);
+                    if let Some(past) = past {
+                        past.add_rounded(at, 1, SECOND);
+                    }
+                    false
+                }
+            }
+        });
+    }
+
+    /// Counts requests of others at `at`.
+    pub(crate) fn count_foreign(&mut self, at: Mono, count: u32) {
+        self.earlier.add(at, count);
+        if let Some(past) = &mut self.past {
+            past.add_rounded(at, count, SECOND);
+        }
+    }
+
+    /// Sees to it that at least as much is counted as `view` says of all requests of the account, our own
+    /// included. Our own that are over lose their places: two accounts of one request differ a little in
+    /// its time, and beside a place it would be counted twice.
+    pub(crate) fn reconcile(&mut self, view: &Counts, now: Mono) {
+        let (mut open, earlier) = (Counts::default(), &mut self.earlier);
+        self.places.retain(|stamp| match stamp.way() {
+            Way::NeverLeft => false,
+            Way::Open => {
+                open.add(stamp.written_at().unwrap_or(now), 1);
+                true
+            }
+            Way::Arrived(at) => {
+                earlier.add(at, 1);
+                false
+            }
+        });
+        self.earlier = reconciled(&open, &self.earlier, view);
+        self.earlier.forget(self.held_for, now);
+        if let Some(past) = &mut self.past {
+            *past = reconciled(&Counts::default(), past, &self.earlier);
+        }
+    }
+
+    /// Keeps what it counts without places bounded.
+    pub(crate) fn bound(&mut self, now: Mono) {
+        self.earlier.forget(self.held_for, now);
+        self.earlier.coarsen(&[self.held_for], STEPS, MOST_TIMES, now);
+    }
+
+    /// Its requests: those that are over, by time, and how many may still leave or be answered.
+    pub(crate) fn requests(&self, now: Mono) -> (Counts, u32) {
+        let (mut over, mut open) = (Counts::default(), 0_u32);
+        for (at, count) in self.earlier.iter() {
+            if at <= now {
+                over.add(at, count);
+            } else {
+                open = open.saturating_add(count); // it may still be written
+            }
+        }
+        for stamp in &self.places {
+            match stamp.way() {
+                Way::Open => open = open.saturating_add(1),
+                Way::NeverLeft => {}
+                Way::Arrived(at) => over.add(at.min(now), 1),
+            }
+        }
+        over.forget(self.held_for, now);
+        (over, open)
     }
 
     /// The limit itself.
@@ -222,18 +322,32 @@ impl Limit {
     /// Takes over the places of the limit it replaces.
     pub(crate) fn inherit(&mut self, before: Self) {
         self.places = before.places;
+        self.earlier = before.earlier;
     }
 
+    /// Empties the bucket, however full it is.
     pub(crate) fn drain(&mut self, now: Mono) {
         self.turn_clock(now);
         self.prepaid = 0;
-        let _ = self.bucket.check_n(self.bucket_burst);
+        let mut tokens = Some(self.bucket_burst);
+        while let Some(some) = tokens {
+            if !matches!(self.bucket.check_n(some), Ok(Ok(()))) {
+                tokens = NonZeroU32::new(some.get() / 2);
+            }
+        }
+    }
+
+    /// Leaves one token in the bucket: no burst, but no wait for the first token either.
+    pub(crate) fn drain_but_one(&mut self, now: Mono) {
+        self.drain(now);
+        self.prepaid = 1;
     }
 
     pub(crate) fn used_ratio(&self, now: Mono, usual: Option<Duration>) -> f64 {
         let free = |p: &&Stamp| matches!(p.place(self.held_for, usual, now), Place::FreeAt(at) if at <= now);
         let earlier = self.earlier.iter().filter(|(at, _)| at.plus(self.held_for) > now).map(|(_, n)| n);
-        let held = self.places.iter().filter(|p| !free(p)).count() + earlier.sum::<usize>();
+        let held = self.places.iter().filter(|p| !free(p)).count()
+            + earlier.map(|n| usize::try_from(n).unwrap_or(usize::MAX)).sum::<usize>();
         f64::from(u32::try_from(held).unwrap_or(u32::MAX)) / f64::from(self.rate.count)
     }
 }

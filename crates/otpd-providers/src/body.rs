@@ -2,8 +2,10 @@
 //!
 //! The HTTP client asks for the body when it has a connection and writes; that moment, not the call of
 //! `send`, dates the request for the ceiling and decides whether a failure may have been a success.
-//! A body whose attempt was given up before (see [`Stamp::over`]) refuses to leave: its permit is
-//! somebody else's by then. So does one whose code expired while the connection was made.
+//! A body whose attempt was given up before (see [`Stamp::over`]), whose lane is no longer ours
+//! ([`Stamp::revoke`]), or that comes later than it was announced for ([`Stamp::must_be_written_before`])
+//! refuses to leave: its permit is somebody else's by then. So does one whose code expired while the
+//! connection was made.
 
 use std::fmt;
 use std::pin::Pin;
@@ -49,12 +51,11 @@ impl Body for StampedBody {
     fn poll_frame(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TooLate>>> {
         let this = self.get_mut();
         let Some(data) = this.data.take() else { return Poll::Ready(None) };
-        if this.clock.wall() < this.expires_at {
-            this.stamp.written(this.clock.mono());
-        } else {
+        if this.clock.wall() >= this.expires_at {
             this.stamp.over();
         }
-        Poll::Ready(Some(if this.stamp.is_written() { Ok(Frame::data(data)) } else { Err(TooLate) }))
+        let may_leave = this.stamp.try_write(this.clock.mono());
+        Poll::Ready(Some(if may_leave { Ok(Frame::data(data)) } else { Err(TooLate) }))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -94,10 +95,14 @@ mod tests {
 
     #[test]
     fn what_was_given_up_does_not_leave() {
-        let stamp = Stamp::default();
-        stamp.over();
-        assert!(matches!(poll(&stamp, 99), Poll::Ready(Some(Err(TooLate)))));
-        assert!(!stamp.is_written());
+        type Refusal = fn(&Stamp);
+        let too_late: Refusal = |stamp| stamp.must_be_written_before(Mono(6));
+        for refuse in [Stamp::over, Stamp::revoke, too_late] {
+            let stamp = Stamp::default();
+            refuse(&stamp);
+            assert!(matches!(poll(&stamp, 99), Poll::Ready(Some(Err(TooLate)))));
+            assert!(!stamp.is_written());
+        }
     }
 
     #[test]

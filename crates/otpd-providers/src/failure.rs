@@ -6,6 +6,7 @@ use std::io;
 
 use otpd_core::{Answered, Outcome, Reason};
 
+use crate::body::TooLate;
 use crate::generic::not_sent;
 
 /// Reads the error of an attempt whose request was `written` or was not.
@@ -52,6 +53,9 @@ fn connect_detail(error: &reqwest::Error) -> String {
 
 /// What lies beneath: the operating system's word, or TLS'. I/O errors hide what they wrap from `source`.
 fn cause(error: &(dyn Error + 'static)) -> Option<String> {
+    if error.is::<TooLate>() {
+        return Some(TooLate.to_string());
+    }
     if let Some(tls) = error.downcast_ref::<rustls::Error>() {
         let untrusted = matches!(tls, rustls::Error::InvalidCertificate(_));
         let words = if untrusted { "the certificate is not trusted" } else { "the TLS handshake failed" };

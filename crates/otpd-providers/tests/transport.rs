@@ -215,6 +215,20 @@ async fn a_dropped_attempt_is_over() {
     assert!(!stamp.is_written());
 }
 
+#[tokio::test]
+async fn a_request_that_comes_too_late_does_not_leave() {
+    let server = Server::start(|_, _| Reply::status(200, "", "{}")).await;
+    let transport = transport(Kind::Msgai, &server.url());
+    let (job, stamp) = (job(), Stamp::default());
+    stamp.must_be_written_before(Mono(0));
+    let answered = transport.send(&job, expires(&job), &stamp).await;
+    assert!(!answered.outcome.may_have_been_sent() && answered.http_status.is_none());
+    assert!(stamp.is_refused() && !stamp.is_written());
+    let detail = answered.detail.unwrap_or_default();
+    assert!(detail.contains("over before the request left"), "{detail}");
+    assert!(server.seen().is_empty());
+}
+
 fn onprem_server(
     token_valid: impl Fn(usize, &str) -> bool + Send + Sync + 'static,
 ) -> (Arc<AtomicUsize>, impl Fn(usize, &common::server::Seen) -> Reply + Send + Sync) {

@@ -28,6 +28,8 @@ pub enum News {
     Opened {
         /// Whose lane.
         provider: ProviderName,
+        /// Identifies the claim.
+        claim: Box<str>,
         /// The owner's checkpoint as JSON, if it wrote one.
         checkpoint: Option<Box<str>>,
     },

@@ -39,6 +39,8 @@ impl<E: Endpoint> Lane<E> {
                     "the queue is away; waiting jobs come again when it is back");
                 self.lease.lose();
                 self.room.clear();
+                // What is not written yet must not be: the next owner counts it as written by now.
+                self.flying.values().for_each(|flying| flying.stamp.revoke());
                 // Whoever owns the lane next shows these.
                 self.metrics.breaker_open.set(0);
                 self.metrics.paused.set(0);
@@ -61,12 +63,16 @@ impl<E: Endpoint> Lane<E> {
             return;
         }
         self.window_is_ours = true;
-        let horizon = self.settings.ceiling.iter().map(|r| r.per).max().unwrap_or_default() * 2;
-        let provider = &self.settings.provider;
-        let lately = self.shared.memory.take_over(provider, &mut self.ceiling, horizon, &self.clock);
-        if self.session > 1 || lately {
-            self.ceiling.start_paced(self.clock.mono());
+        let now = self.clock.mono();
+        let taken = self.shared.memory.take_over(&self.settings.provider, &mut self.ceiling, now);
+        if let Some((until, _)) = taken.pause.filter(|(until, _)| *until > now) {
+            self.paused_until = self.paused_until.max(Some(until));
+            self.resume_untold = true;
+        }
+        if self.session > 1 || taken.requests > 0 {
+            self.ceiling.start_paced(now);
         } // else nobody was here: whatever idling earns is there
+        self.show_ceiling();
     }
 
     fn take_in(&mut self, delivery: Delivery) {
@@ -92,8 +98,8 @@ impl<E: Endpoint> Lane<E> {
             }
             Arrival::Duplicate => self.drop_duplicate(&job, &delivery, now),
             Arrival::Work { attempts, not_before } => {
-                if let Some(tag) = self.flying.get_mut(&job.id) {
-                    *tag = delivery.tag; // its request is under way: this is where its end is settled
+                if let Some(flying) = self.flying.get_mut(&job.id) {
+                    flying.tag = delivery.tag; // its request is under way: this is where its end is settled
                     return;
                 }
                 // Its headers are younger than any fact about its next attempt.
@@ -110,7 +116,7 @@ impl<E: Endpoint> Lane<E> {
 
     /// What is known of a job's id: first what this lane holds itself, then what is remembered.
     fn known(&self, job: &SendJob, delivery: &Delivery) -> Known {
-        let here = self.room.tag_of(&job.id).or_else(|| self.flying.get(&job.id).copied());
+        let here = self.room.tag_of(&job.id).or_else(|| self.flying.get(&job.id).map(|f| f.tag));
         match here {
             // A second message with the same id while the first is alive in this session.
             Some(tag) if tag.session == self.session && tag != delivery.tag => Known::Accepted,

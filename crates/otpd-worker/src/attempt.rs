@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use otpd_core::admission::{WAY, Waiting};
+use otpd_core::checkpoint::WRITE_WITHIN;
+use otpd_queue::Tag;
 use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
@@ -18,9 +20,13 @@ use crate::held::Held;
 use crate::lease::Lease;
 use crate::trace;
 
-/// How long the announcement of a request may take to be confirmed. Below half of the broker's
-/// heartbeat time-out (10 s): an owner that is cut off stops before another one starts.
-const ANNOUNCED_WITHIN: Duration = Duration::from_secs(3);
+/// A request under way.
+#[derive(Debug)]
+pub(crate) struct Flying {
+    /// Where its end is settled; a redelivery brings another one.
+    pub(crate) tag: Tag,
+    pub(crate) stamp: Stamp,
+}
 
 /// A request that ended.
 pub(crate) struct Ended {
@@ -92,7 +98,10 @@ impl<E: Endpoint> Lane<E> {
             self.pace.started(spacing, permit_at);
         }
         held.attempts = held.attempts.saturating_add(1);
-        self.flying.insert(held.job.id.clone(), held.tag);
+        if !self.settings.ceiling.is_empty() {
+            stamp.must_be_written_before(permit_at.plus(WRITE_WITHIN));
+        }
+        self.flying.insert(held.job.id.clone(), Flying { tag: held.tag, stamp: stamp.clone() });
         let announced = self.announce(&held);
         let (endpoint, lease, clock) = (self.endpoint.clone(), self.lease.clone(), self.clock);
         let span = trace::attempt(&held, permit_wait);
@@ -132,8 +141,8 @@ impl<E: Endpoint> Lane<E> {
         self.ceiling.ended(&stamp, answered.http_status.is_some(), ended_at);
         self.metrics.request.observe(http.as_secs_f64());
         self.metrics.attempt(&answered);
-        if let Some(tag) = self.flying.remove(&held.job.id) {
-            held.tag = tag;
+        if let Some(flying) = self.flying.remove(&held.job.id) {
+            held.tag = flying.tag;
         }
         self.learn(&mut held, pass, &answered, ended_at);
         let attempted = Attempted {
@@ -169,8 +178,8 @@ impl<E: Endpoint> Lane<E> {
     /// ends if its code expired.
     fn not_sent(&mut self, mut held: Held, stamp: &Stamp) {
         self.ceiling.not_tried(stamp);
-        if let Some(tag) = self.flying.remove(&held.job.id) {
-            held.tag = tag;
+        if let Some(flying) = self.flying.remove(&held.job.id) {
+            held.tag = flying.tag;
         }
         self.take_back(&mut held);
         if self.draining || !self.lease.holds(held.tag.session) {
@@ -195,7 +204,7 @@ async fn attempt<E: Endpoint>(
     clock: Clock,
 ) -> End {
     if let Some(announced) = announced {
-        let in_time = tokio::time::timeout(ANNOUNCED_WITHIN, announced).await;
+        let in_time = tokio::time::timeout(WRITE_WITHIN, announced).await;
         let is_certain = in_time.is_ok_and(|answer| answer.is_ok());
         if !is_certain {
             stamp.over();

@@ -24,15 +24,16 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use otpd_core::checkpoint::{LONG, Pause};
 use otpd_core::{
     Breaker, Ceiling, JobId, Mono, Pace, ReadyAt, Recipients, Route, Served, TrafficClass, UnixMs,
 };
-use otpd_queue::{Inbound, LaneQueue, LaneStop, QueueNames, Section, Settler, Tag};
+use otpd_queue::{Checkpoint, Inbound, LaneQueue, LaneStop, QueueNames, Section, Settler};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::attempt::Ended;
+use crate::attempt::{Ended, Flying};
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
 use crate::gates::Closed;
@@ -65,6 +66,7 @@ pub struct Lane<E: Endpoint> {
     inbox: mpsc::UnboundedReceiver<Inbound>,
     stop: LaneStop,
     pub(crate) names: QueueNames,
+    checkpoint: Checkpoint,
     /// Where other settings come from; `None`: from nowhere.
     orders: Option<Inbox<E>>,
 
@@ -99,7 +101,7 @@ pub struct Lane<E: Endpoint> {
     pub(crate) arrivals: u64,
     pub(crate) in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// The deliveries of jobs whose request is under way; a redelivery updates its tag.
-    pub(crate) flying: HashMap<JobId, Tag>,
+    pub(crate) flying: HashMap<JobId, Flying>,
     pub(crate) draining: bool,
     gauges_at: Mono,
     /// When no event was left unconfirmed.
@@ -122,6 +124,7 @@ impl<E: Endpoint> Lane<E> {
         if let Some(per_second) = ceiling.per_second() {
             metrics.set_ceiling(per_second);
         }
+        shared.memory.set_ceiling(&settings.provider, &settings.ceiling);
         let (routes, own_route) = routes_of(&shared.routes, &settings.provider);
         let main = settings.prefetch(&shared.routes);
         let prefetch = Prefetch {
@@ -142,6 +145,7 @@ impl<E: Endpoint> Lane<E> {
             inbox: queue.inbox,
             stop: queue.stop,
             names: queue.names,
+            checkpoint: queue.checkpoint,
             orders: None,
             room: WaitingRoom::default(),
             successors: Successors::default(),
@@ -301,11 +305,24 @@ impl<E: Endpoint> Lane<E> {
             let oldest = self.room.oldest().map_or(Duration::ZERO, |at| self.clock.wall().since(at));
             self.metrics.oldest.set(oldest.as_secs_f64());
             self.metrics.ceiling_used.set(self.ceiling.used_ratio(now));
+            self.write_checkpoint(now);
             self.show_state(now);
         }
         self.shared.board.say(&self.settings.provider, self.estimate(TrafficClass::Bulk, now));
         self.metrics.waiting.set(i64::try_from(self.room.len()).unwrap_or(i64::MAX));
         self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Writes down what the next owner must know beside the facts of the last minute, if there is any.
+    fn write_checkpoint(&self, now: Mono) {
+        let pause = self.paused_until.filter(|until| *until > now);
+        let is_long = self.settings.ceiling.iter().any(|rate| rate.per > LONG);
+        if !is_long && pause.is_none() && !self.ceiling.has_learned() {
+            return self.checkpoint.set(None);
+        }
+        let pause = pause.map(|until| Pause { remaining: until.since(now), reason: None });
+        let checkpoint = self.ceiling.checkpoint(now, self.clock.wall()).with_pause(pause);
+        self.checkpoint.set(serde_json::to_string(&checkpoint).ok().map(Into::into));
     }
 
     fn show_state(&mut self, now: Mono) {

@@ -3,7 +3,7 @@
 //! Read [`dispatch`] first: it is the loop. Around it, in the order in which a job meets them:
 //! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`gates`] (pause, breaker, recipient,
 //! the flow of bulk), `spill` (who would wait too long), `later` (who waits elsewhere), [`attempt`] (permit, request, answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
-//! drains them; [`reconfigure`] changes what they go by; `predecessors` is what earlier owners sent; [`metrics`] counts and
+//! drains them; [`reconfigure`] changes what they go by; [`memory`] is what all lanes know together; [`metrics`] counts and
 //! [`trace`] makes spans.
 
 pub mod arrive;
@@ -19,7 +19,6 @@ mod later;
 pub mod lease;
 pub mod memory;
 pub mod metrics;
-mod predecessors;
 pub mod reconfigure;
 pub mod settings;
 pub mod settle;

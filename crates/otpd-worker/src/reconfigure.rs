@@ -105,6 +105,7 @@ impl<E: Endpoint> Lane<E> {
         if (&settings.ceiling, settings.burst) != (&self.settings.ceiling, self.settings.burst) {
             self.ceiling.reconfigure(&settings.ceiling, settings.burst, now);
             self.pace = Pace::default();
+            self.shared.memory.set_ceiling(&settings.provider, &settings.ceiling);
             self.show_ceiling();
         }
         if !Arc::ptr_eq(endpoint, &self.endpoint) {

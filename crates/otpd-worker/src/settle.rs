@@ -265,7 +265,7 @@ impl<E: Endpoint> Lane<E> {
         if fact.kind.is_final() || fact.kind == FactKind::Duplicate {
             self.metrics.job(fact.kind, fact.reason);
         }
-        self.shared.memory.remember(&fact);
+        self.shared.memory.remember(&fact, self.clock.wall());
         self.settler.settle(Settlement { fact: Some(fact), then });
     }
 }

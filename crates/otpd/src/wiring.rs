@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use otpd_core::{ProviderName, Recipients};
 use otpd_providers::Transport;
-use otpd_worker::{Board, Clock, LaneSettings, Orders, Shared};
+use otpd_worker::{Board, Clock, LaneSettings, Memory, Orders, Shared};
 
 use crate::config::{Config, Environment, OpenProvider, ProviderConfig};
 use crate::failure::Failure;
@@ -57,13 +57,13 @@ fn settings(provider: &ProviderConfig) -> LaneSettings {
 }
 
 /// What all lanes of a config share.
-pub(crate) fn shared(config: &Config) -> Shared {
+pub(crate) fn shared(config: &Config, clock: Clock) -> Shared {
     Shared {
         routes: Arc::new(config.routes.clone()),
         retry: config.retry,
         keep_code: config.dead.keep_code,
         recipients: Arc::new(Mutex::new(Recipients::new(config.recipient_limits.clone()))),
-        memory: Arc::default(),
+        memory: Arc::new(Memory::new(clock)),
         board: Arc::new(Board::new(config.providers.iter().map(|p| p.name.clone()))),
     }
 }

@@ -303,7 +303,8 @@ impl Reader {
         }
         drop(claims);
         if !own {
-            news.push(News::Opened { provider: opened.provider, checkpoint: opened.checkpoint });
+            let (provider, checkpoint) = (opened.provider, opened.checkpoint);
+            news.push(News::Opened { provider, claim: claim.into(), checkpoint });
         }
     }
 

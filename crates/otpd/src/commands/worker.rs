@@ -55,7 +55,7 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
         ready = topology(&queue) => ready?,
         _ = &mut asked => return Ok(()),
     }
-    let shared = wiring::shared(config);
+    let shared = wiring::shared(config, clock);
     let mut worker =
         Worker::start(&queue, lanes, &shared, clock, &metrics, config.shutdown_grace).map_err(failed)?;
     let _ = opened.set(worker.states());

@@ -43,7 +43,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let lanes = wiring::lanes(&scene.config, &Environment::default(), clock)?;
     let metrics = Arc::new(Metrics::new());
     let mut facts = queue.follow(Duration::ZERO).await?;
-    let shared = wiring::shared(&scene.config);
+    let shared = wiring::shared(&scene.config, clock);
     let worker = Worker::start(&queue, lanes, &shared, clock, &metrics, Duration::from_secs(10))
         .map_err(|e| Failure::Failed(e.to_string()))?;
 

@@ -119,7 +119,7 @@ impl Target {
         let queue = open::queue(&config, "otpd/load".to_owned())?;
         queue.apply_topology().await?;
         let lanes = wiring::lanes(&config, &Environment::default(), clock)?;
-        let shared = wiring::shared(&config);
+        let shared = wiring::shared(&config, clock);
         let worker = Worker::start(&queue, lanes, &shared, clock, &Arc::new(Metrics::new()), GRACE)
             .map_err(|e| Failure::Failed(e.to_string()))?;
         let shown = loaded.document.effective().to_toml().unwrap_or_default();

@@ -1,0 +1,365 @@
+//! What the next owner of a lane must count: the requests of other owners, followed as they are announced
+//! and answered by whoever may have to take over, so that a take-over itself has nothing to look up.
+//!
+//! A request must never be dated too early, or two owners together pass the ceiling. Three rules see to that.
+//! *One clock for one duration*: a fact that is read as it is published was written before it was read, so a
+//! request that was answered is dated from the reading, less the time between writing and answer, which its
+//! owner measured; no two clocks are compared. (Only of facts read later, from the past, the wall time is
+//! believed, and clocks to differ by [`SKEW`] at most.) *An announcement without an answer* counts as written
+//! at the last moment its owner could have written it, [`WRITE_WITHIN`] after it was announced. *Unusually
+//! late answers* date the request as they do for its owner ([`crate::arrival`]).
+//!
+//! Windows up to [`LONG`] are filled from requests that were read one by one. For longer ones there are two
+//! accounts, and the fuller counts: what was read one by one for as long as this process lives, beside its own
+//! requests; and the last checkpoint of the lane's owner, which includes everything before it, with the
+//! requests announced since. Whether a request is in a checkpoint is decided by times of one clock, the
+//! owner's, and by claims: of an owner before, everything is included, for the new one counted it.
+//!
+//! Taken over is taken over: what [`HandOver::apply`] told the ceiling is not told again, and an answer that
+//! comes later changes nothing. Bounded: a minute of requests, 5 ms of resolution, and some thousand numbers
+//! for longer windows, none of them where no window is longer.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use crate::arrival::Answers;
+use crate::ceiling::Ceiling;
+use crate::checkpoint::{Checkpoint, LONG, LearnedLimit, WRITE_WITHIN, long_windows};
+use crate::clock::{Mono, UnixMs};
+use crate::counts::Counts;
+use crate::fact::{Fact, FactKind};
+use crate::rate::Rate;
+use crate::reason::Reason;
+
+/// How far workers' wall clocks are taken to be apart, where a fact is not read as it is published.
+pub const SKEW: Duration = Duration::from_secs(1);
+/// Times in facts are cut to milliseconds, twice.
+const ROUNDING: Duration = Duration::from_millis(2);
+/// How long single requests are remembered after their fact was read.
+const FOLLOWED: Duration = Duration::from_secs(60);
+/// How many single requests are remembered at most.
+const MOST_FOLLOWED: usize = 8192;
+/// How many requests since the last checkpoint are remembered one by one.
+const MOST_SINCE: usize = 4096;
+/// The resolution of the last minute.
+const CELL: Duration = Duration::from_millis(5);
+/// In how many cells of each window requests are counted, where they are many, and when that begins.
+const STEPS: (u32, usize) = (512, 2048);
+/// How many former owners are remembered, so that late news of theirs is recognised.
+const FORMER: usize = 16;
+
+/// When this process read something, and what that says of when it was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadAt {
+    mono: Mono,
+    wall: UnixMs,
+    is_live: bool,
+}
+
+impl ReadAt {
+    /// As it was published: the reader had caught up.
+    #[must_use]
+    pub const fn live(mono: Mono, wall: UnixMs) -> Self {
+        Self { mono, wall, is_live: true }
+    }
+
+    /// From the past: published at any time before.
+    #[must_use]
+    pub const fn past(mono: Mono, wall: UnixMs) -> Self {
+        Self { mono, wall, is_live: false }
+    }
+
+    /// When it was read.
+    #[must_use]
+    pub const fn mono(self) -> Mono {
+        self.mono
+    }
+
+    /// When it was read, on the wall clock.
+    #[must_use]
+    pub const fn wall(self) -> UnixMs {
+        self.wall
+    }
+
+    /// The latest moment at which another worker's clock may have shown `at`, before this was read.
+    #[must_use]
+    pub fn latest(self, at: UnixMs) -> Mono {
+        if self.is_live { self.mono } else { self.mono.minus(self.wall.since(at)).plus(SKEW).min(self.mono) }
+    }
+}
+
+/// The requests of other owners to one provider account.
+#[derive(Debug, Default)]
+pub struct HandOver {
+    /// The windows longer than [`LONG`], shortest first.
+    windows: Vec<Duration>,
+    followed: HashMap<u64, Request>,
+    sweep_at: usize,
+    /// Requests of the last minute, not taken over yet.
+    short: Counts,
+    /// All requests that were read one by one, not taken over yet.
+    long: Counts,
+    /// What the last checkpoint says of all requests before it.
+    checkpoint: Counts,
+    /// The requests that are not in it, not taken over yet.
+    since: VecDeque<Counted>,
+    learned: Option<(Option<LearnedLimit>, Mono)>,
+    pause: Option<(Mono, Option<Reason>)>,
+    answers: Answers,
+    /// The owners, the last of them the current one.
+    claims: VecDeque<Box<str>>,
+    /// The number of the current one; 0 before any is known.
+    claim: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    announced_at: UnixMs,
+    /// The last moment at which it may have been written.
+    latest: Mono,
+    read_at: Mono,
+    claim: u32,
+    in_checkpoint: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Announced, and not answered yet.
+    Open,
+    /// Counted as written at the last moment, because a take-over could not wait for its answer.
+    TakenOver,
+    /// Answered, or known never to have left.
+    Over { sent_at: Option<UnixMs> },
+}
+
+/// A request as the long windows count it until a checkpoint includes it.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    at: Mono,
+    announced_at: UnixMs,
+    claim: u32,
+}
+
+/// What a take-over came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct TakenOver {
+    /// How many requests were told to the ceiling.
+    pub requests: usize,
+    /// Until when the provider wants nothing, and why.
+    pub pause: Option<(Mono, Option<Reason>)>,
+}
+
+impl HandOver {
+    /// For a ceiling of these rates.
+    #[must_use]
+    pub fn new(rates: &[Rate]) -> Self {
+        Self { windows: long_windows(rates), ..Self::default() }
+    }
+
+    /// For other rates from now on. A window that is longer than the longest before is filled from checkpoints
+    /// only once the owner goes by it too.
+    pub fn set_rates(&mut self, rates: &[Rate]) {
+        self.windows = long_windows(rates);
+    }
+
+    /// Takes in what a fact of another owner, or of a former process of ours, says of the account.
+    pub fn note(&mut self, fact: &Fact, read: ReadAt) {
+        match fact.kind {
+            FactKind::Sending => self.announced(fact, read),
+            FactKind::Accepted
+            | FactKind::Retrying
+            | FactKind::FailedOver
+            | FactKind::Superseded
+            | FactKind::Expired
+            | FactKind::Dead => self.ended(fact, read),
+            FactKind::Paused => {
+                let paused =
+                    fact.next_attempt_at.map(|until| read.latest(fact.at).plus(until.since(fact.at)));
+                self.pause = paused.map(|until| (until, fact.reason)).or(self.pause);
+            }
+            FactKind::Resumed => self.pause = None,
+            FactKind::Duplicate => {}
+        }
+        if self.followed.len() >= self.sweep_at {
+            self.sweep(read.mono);
+        }
+    }
+
+    /// Takes in that an owner, known by its `claim`, opened the lane or tells its state. Late news of a former
+    /// owner is passed over.
+    pub fn note_opened(&mut self, claim: &str, checkpoint: Option<&Checkpoint>, read: ReadAt) {
+        let is_current = self.claims.back().is_some_and(|current| **current == *claim);
+        if !is_current {
+            if self.claims.iter().any(|former| **former == *claim) {
+                return;
+            }
+            self.claims.push_back(claim.into());
+            self.claim = self.claim.saturating_add(1);
+            if self.claims.len() > FORMER {
+                self.claims.pop_front();
+            }
+        }
+        let Some(checkpoint) = checkpoint else { return };
+        let as_of = read.latest(checkpoint.at);
+        self.learned = Some((checkpoint.learned, as_of));
+        self.pause = checkpoint.pause.map(|pause| (as_of.plus(pause.remaining), pause.reason));
+        if self.windows.is_empty() {
+            return;
+        }
+        self.checkpoint = checkpoint.requests(as_of);
+        let current = self.claim;
+        let includes = |claim: u32, announced_at: UnixMs| {
+            // Before any owner was known, facts may be of this one.
+            let may_be_later = claim == current || claim == 0;
+            !may_be_later || announced_at < checkpoint.at
+        };
+        self.since.retain(|counted| !includes(counted.claim, counted.announced_at));
+        for request in self.followed.values_mut() {
+            request.in_checkpoint |= includes(request.claim, request.announced_at);
+        }
+    }
+
+    /// Tells the ceiling of all requests that it was not told of before. Its lane is ours from now on.
+    pub fn apply(&mut self, ceiling: &mut Ceiling, now: Mono) -> TakenOver {
+        self.sweep(now);
+        let mut taken = Vec::new();
+        for request in self.followed.values_mut().filter(|r| r.state == State::Open) {
+            request.state = State::TakenOver;
+            taken.push(*request);
+        }
+        for request in taken {
+            self.count(request.latest, &request);
+        }
+        if let Some((learned, as_of)) = self.learned.take() {
+            let learned = learned.map(|l| {
+                let raise_in = l.raise_in.saturating_sub(now.since(as_of));
+                LearnedLimit { raise_in, ..l }
+            });
+            ceiling.adopt(learned, now);
+        }
+        let mut view = self.checkpoint.clone();
+        if !view.is_empty() {
+            for counted in &self.since {
+                view.add(counted.at, 1);
+            }
+        }
+        ceiling.take_over(&self.short, &self.long, &view, now);
+        let requests = self.short.len().max(self.long.len()).max(view.len());
+        if requests > 0 {
+            ceiling.start_paced(now);
+        }
+        (self.short, self.long) = <(Counts, Counts)>::default();
+        self.since.clear();
+        TakenOver { requests, pause: self.pause(now) }
+    }
+
+    /// Until when the provider wants nothing, as far as other owners told, and why.
+    #[must_use]
+    pub fn pause(&self, now: Mono) -> Option<(Mono, Option<Reason>)> {
+        self.pause.filter(|(until, _)| *until > now)
+    }
+
+    fn announced(&mut self, fact: &Fact, read: ReadAt) {
+        let key = key_of(fact);
+        if self.followed.get(&key).is_some_and(|known| known.announced_at == fact.at) {
+            return; // published again
+        }
+        // The same attempt announced anew: the one before never left, or it was counted.
+        let request = Request {
+            announced_at: fact.at,
+            latest: read.latest(fact.at).plus(WRITE_WITHIN),
+            read_at: read.mono,
+            claim: self.claim,
+            in_checkpoint: false,
+            state: State::Open,
+        };
+        self.followed.insert(key, request);
+    }
+
+    fn ended(&mut self, fact: &Fact, read: ReadAt) {
+        let key = key_of(fact);
+        let known = self.followed.get(&key).copied();
+        let over = State::Over { sent_at: fact.sent_at };
+        let request = match (known, fact.sent_at) {
+            (Some(known), Some(_)) if known.state == over => return, // published again
+            (Some(known), Some(_)) if known.state == State::TakenOver => {
+                self.followed.insert(key, Request { state: over, read_at: read.mono, ..known });
+                return;
+            }
+            (Some(known), Some(_)) if known.state == State::Open => known,
+            (Some(_) | None, Some(sent_at)) => Request {
+                announced_at: sent_at,
+                latest: read.mono,
+                read_at: read.mono,
+                claim: self.claim,
+                in_checkpoint: false,
+                state: State::Open,
+            },
+            // It never left, if whoever says so is the one who announced it.
+            (Some(known), None) if known.state == State::Open && known.claim == self.claim => {
+                self.followed.insert(key, Request { state: over, read_at: read.mono, ..known });
+                return;
+            }
+            (Some(_) | None, None) => return,
+        };
+        let Some(sent_at) = fact.sent_at else { return };
+        let answered_at = read.latest(fact.at);
+        let written = answered_at.minus(fact.at.since(sent_at)).plus(ROUNDING).min(answered_at);
+        let is_unjudged = self.answers.usual().is_none();
+        let arrived = self.answers.arrival(written, answered_at, fact.http_status.is_some(), is_unjudged);
+        self.count(arrived, &request);
+        self.followed.insert(key, Request { state: over, read_at: read.mono, ..request });
+    }
+
+    fn count(&mut self, at: Mono, request: &Request) {
+        self.short.add_rounded(at, 1, CELL);
+        if self.windows.is_empty() {
+            return;
+        }
+        self.long.add(at, 1);
+        if request.in_checkpoint {
+            return;
+        }
+        self.since.push_back(Counted { at, announced_at: request.announced_at, claim: request.claim });
+        if self.since.len() > MOST_SINCE
+            && let Some(oldest) = self.since.pop_front()
+            && !self.checkpoint.is_empty()
+        {
+            self.checkpoint.add(oldest.at, 1);
+        }
+    }
+
+    /// Forgets what is over for long, and counts what was never answered.
+    fn sweep(&mut self, now: Mono) {
+        let is_too_much = self.followed.len() >= MOST_FOLLOWED;
+        let mut unanswered = Vec::new();
+        self.followed.retain(|_, request| {
+            let is_old = is_too_much || now.since(request.read_at) >= FOLLOWED;
+            if is_old && request.state == State::Open {
+                unanswered.push(*request);
+            }
+            !is_old
+        });
+        for request in unanswered {
+            self.count(request.latest, &request);
+        }
+        self.sweep_at = (2 * self.followed.len()).clamp(256, MOST_FOLLOWED);
+        self.short.forget(LONG + Duration::from_secs(1), now);
+        if let Some(longest) = self.windows.last() {
+            let (steps, most) = STEPS;
+            for counts in [&mut self.long, &mut self.checkpoint] {
+                counts.forget(*longest, now);
+                counts.coarsen(&self.windows, steps, most, now);
+            }
+        }
+    }
+}
+
+/// A request is one attempt of one life of a job.
+fn key_of(fact: &Fact) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (fact.job.as_str(), fact.life, fact.attempt).hash(&mut hasher);
+    hasher.finish()
+}
