@@ -27,7 +27,7 @@ use futures::{FutureExt, StreamExt};
 use otpd_core::{
     Breaker, Ceiling, JobId, Mono, Pace, ReadyAt, Recipients, Route, Served, TrafficClass, UnixMs,
 };
-use otpd_queue::{Inbound, LaneQueue, LaneStop, QueueNames, Section, Settler, Tag};
+use otpd_queue::{Inbound, LaneQueue, LaneStop, Prefetch, QueueNames, Settler, Tag};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -36,7 +36,6 @@ use crate::attempt::Ended;
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
 use crate::gates::Closed;
-use crate::later::Prefetch;
 use crate::lease::Lease;
 use crate::metrics::LaneMetrics;
 use crate::reconfigure::{self, Inbox, routes_of};
@@ -84,7 +83,7 @@ pub struct Lane<E: Endpoint> {
     pub(crate) served: Served,
     /// How far the waiting jobs have been judged again.
     pub(crate) looks: Looks,
-    /// How many deliveries the lane was opened with.
+    /// How many deliveries the lane gets at most.
     pub(crate) prefetch: Prefetch,
     /// When deliveries that were held for long were renewed last.
     pub(crate) renewed_at: Mono,
@@ -123,12 +122,6 @@ impl<E: Endpoint> Lane<E> {
             metrics.set_ceiling(per_second);
         }
         let (routes, own_route) = routes_of(&shared.routes, &settings.provider);
-        let main = settings.prefetch(&shared.routes);
-        let prefetch = Prefetch {
-            main: main.into(),
-            bulk: settings.prefetch_of(Section::Bulk, main).into(),
-            later: settings.prefetch_of(Section::Later, main).into(),
-        };
         Self {
             routes,
             own_route,
@@ -151,7 +144,7 @@ impl<E: Endpoint> Lane<E> {
             pace: Pace::default(),
             served: Served::default(),
             looks: Looks::default(),
-            prefetch,
+            prefetch: queue.prefetch,
             renewed_at: Mono::default(),
             paused_until: None,
             resume_untold: false,

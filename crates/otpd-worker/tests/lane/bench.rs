@@ -12,8 +12,8 @@ use otpd_core::{
 };
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
-    Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, Listener, Move, News, QueueNames,
-    Section, Settlement, Settler, Tag, Then, TraceContext, When,
+    Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, Listener, Move, News, Prefetch,
+    QueueNames, Section, Settlement, Settler, Tag, Then, TraceContext, When,
 };
 use otpd_worker::{
     Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Memory, Metrics, Orders, Shared, Steering,
@@ -144,6 +144,7 @@ impl Bench {
             stop: LaneStop::new(stops_tx),
             names: QueueNames { system: "rabbitmq", prefix: "otp.".into() },
             checkpoint: Checkpoint::default(),
+            prefetch: Prefetch { main: 10_000, bulk: 500, later: Some(2500) },
         };
         let settings = LaneSettings {
             provider: provider("p"),
