@@ -36,7 +36,8 @@ const TURN: usize = 64;
 /// How many are renewed, or rotated, at a time, and how often: some 250 a second.
 const RENEWED: usize = 32;
 const RENEW_EVERY: Duration = Duration::from_millis(125);
-/// However few requests may be under way, so many moves may.
+/// How many moves may be under way, and how many a turn may add however many there are.
+const UNDER_WAY: usize = 256;
 const FEWEST: usize = 16;
 /// How soon to look again where more is to be moved than may be under way.
 const AGAIN: Duration = Duration::from_millis(5);
@@ -124,9 +125,10 @@ impl<E: Endpoint> Lane<E> {
         Deferred { section, held, prefetch }
     }
 
-    /// How many jobs may be moved now: what is not confirmed yet counts against the requests too.
+    /// How many jobs may be moved now. Where another lane confirms nothing, a few still may: the lane's own
+    /// `later` queue is not to blame.
     pub(crate) fn may_give_back(&self) -> usize {
-        (self.settings.max_in_flight / 2).max(FEWEST).saturating_sub(self.settler.unconfirmed())
+        UNDER_WAY.saturating_sub(self.settler.moving()).max(FEWEST)
     }
 }
 
