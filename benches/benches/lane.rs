@@ -15,7 +15,8 @@ use otpd_core::{
 };
 use otpd_queue::seam::{Order, Proof};
 use otpd_queue::{
-    Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, QueueNames, Settler, Tag, Then, TraceContext,
+    Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, Prefetch, QueueNames, Settler, Tag, Then,
+    TraceContext,
 };
 use otpd_worker::{Clock, Endpoint, Lane, LaneSettings, LaneState, Metrics, Shared};
 use tokio::sync::{mpsc, watch};
@@ -47,6 +48,7 @@ async fn run(bodies: &[Bytes], ceiling: &str) -> Duration {
         stop: LaneStop::new(stops),
         names: QueueNames { system: "rabbitmq", prefix: "otp.".into() },
         checkpoint: Checkpoint::default(),
+        prefetch: Prefetch { main: 10_000, bulk: 500, later: None },
     };
     let settings = LaneSettings {
         provider: provider.clone(),

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use otpd_core::{Phone, Reason, UnixMs};
+use otpd_core::{Fact, FactKind, Phone, Reason, UnixMs};
 use otpd_queue::DeadFilter;
 use otpd_sim::mock::{AccountStats, Kind, fingerprint};
 use otpd_sim::{Control, FaultPlan, Job, Jobs, MockConfig};
@@ -248,4 +248,52 @@ async fn who_asks_again_gets_only_the_newest_code() {
         phones.iter().enumerate().map(|(who, phone)| shown(*phone, &code(who, 3))).collect();
     assert_eq!(sent, newest, "not the newest code of each");
     assert_eq!(account.accepted, 100, "one message each");
+}
+
+/// More bulk jobs than any lane holds, and people who log in meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bulk_backlog_delays_no_login_and_uses_what_is_left() {
+    let config = format!(
+        "{}[routes.news]\nproviders = [\"first\"]\nclass = \"bulk\"\n[routes.login]\nproviders = [\"first\"]\n",
+        provider("first")
+    );
+    let mut scene = scene(&config, &[("first", true, &["first", "login", "news"])]).await;
+    let expires_at = now().plus(Duration::from_secs(30));
+    let bulk: Vec<Job> = Jobs::new(5, 7000).expires_at(expires_at).collect();
+    scene.publish("news", bulk).await;
+    let worker = scene.worker();
+    worker.ready().await;
+    scene.until("bulk to flow", |s| s.count(FactKind::Accepted) >= 20).await;
+    let mut beat = tokio::time::interval(Duration::from_millis(250));
+    for login in Jobs::new(6, 40) {
+        beat.tick().await;
+        scene.publish("login", vec![login]).await;
+    }
+    scene.until_all_ended().await;
+    let summary = scene.close();
+    let of = |route: &'static str, kind: FactKind| {
+        let is_it = move |f: &&Fact| f.kind == kind && f.route.as_ref().is_some_and(|r| r.as_str() == route);
+        scene.seen.iter().filter(is_it)
+    };
+    let waited = |fact: &Fact| fact.timings.map(|t| t.queued_ms + t.permit_ms).unwrap_or_default();
+    let mut waits: Vec<u64> = of("login", FactKind::Accepted).map(waited).collect();
+    waits.sort_unstable();
+    let told = of("news", FactKind::Expired).map(|f| f.at.since(expires_at)).max().unwrap_or_default();
+    let used = arrived_within(&scene, "first", Duration::from_secs(2), Duration::from_secs(12)) as f64
+        / (10.0 * f64::from(PER_SECOND));
+    println!(
+        "40 logins beside 7,000 bulk jobs at 20/s: median {} ms, slowest {} ms; {:.1} % of the ceiling used; \
+         expiry told within {told:.1?}; {summary}",
+        waits[waits.len() / 2],
+        waits[waits.len() - 1],
+        used * 100.0
+    );
+    assert_eq!(waits.len(), 40, "{summary}");
+    // One request is 50 ms; the rest is a busy machine's.
+    assert!(waits[waits.len() / 2] <= 100 && waits[waits.len() - 1] <= 500, "{waits:?}");
+    assert!(used >= 0.95, "{used}");
+    assert!(told < Duration::from_secs(10), "{told:?}");
+    let account = account(&scene, "first");
+    assert!(account.most_in(Duration::from_secs(1)).unwrap() <= u64::from(PER_SECOND), "{account:?}");
+    drop(worker);
 }

@@ -81,6 +81,12 @@ impl Refusals {
         self.alone
     }
 
+    /// True if the job was refused, and for all that is known because of the account.
+    #[must_use]
+    pub const fn may_be_the_accounts(self) -> bool {
+        self.met > 0 && self.alone == 0
+    }
+
     /// How long the job waits after the last one: longer with each.
     #[must_use]
     pub fn wait(self) -> Duration {

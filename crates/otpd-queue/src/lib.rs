@@ -22,6 +22,6 @@ pub use plan::{Applied, Difference, LanePlan, Owners, Plan, Standing};
 pub use queue::Queue;
 pub use retire::{Leftovers, Retired, Trial};
 pub use seam::{
-    Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, QueueNames, Section,
-    Settlement, Settler, Tag, Then, Ticket, TraceContext,
+    Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneSpec, LaneStop, Move, Prefetch,
+    QueueNames, Section, Settlement, Settler, Tag, Then, Ticket, TraceContext,
 };

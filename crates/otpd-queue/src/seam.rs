@@ -424,6 +424,20 @@ pub struct LaneQueue {
     pub names: QueueNames,
     /// What the next owner will need to know.
     pub checkpoint: Checkpoint,
+    /// How many deliveries are out at most.
+    pub prefetch: Prefetch,
+}
+
+/// How many unsettled deliveries a lane gets at most, by queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefetch {
+    /// Of [`Section::Main`].
+    pub main: u16,
+    /// Of [`Section::Bulk`].
+    pub bulk: u16,
+    /// Of [`Section::Later`]; `None` where the lane does not consume such a queue, so that nothing may be
+    /// moved there.
+    pub later: Option<u16>,
 }
 
 /// What a lane's next owner must know beside the facts of the last minutes, as JSON. The lane writes it, the

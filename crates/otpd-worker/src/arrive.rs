@@ -89,7 +89,7 @@ impl<E: Endpoint> Lane<E> {
         let known = self.known(&job, &delivery);
         let carried = &delivery.carried;
         // A job that this lane set aside was moved too, as far as its facts are concerned.
-        let moved = carried.hops > 0 || delivery.section == Section::Later;
+        let moved = carried.hops > 0 || was_set_aside(&delivery);
         match arrive(known, delivery.redelivered, carried.attempts, moved) {
             Arrival::AlreadySettled => {
                 let life = delivery.carried.life;
@@ -107,7 +107,7 @@ impl<E: Endpoint> Lane<E> {
                 let innocent = attempts == 0 && delivery.returned >= RETURNED_OFTEN;
                 let held = self.hold(job, delivery, attempts, taken_at, now);
                 if innocent && !self.settings.ceiling.is_empty() {
-                    return self.begin_anew(held);
+                    return self.begin_anew(held, not_before);
                 }
                 self.admit(held, not_before, now);
             }
@@ -140,7 +140,7 @@ impl<E: Endpoint> Lane<E> {
         let arrived_at = self.clock.mono();
         let span = trace::process(&self.names, &self.settings.provider, &delivery, &job.id);
         self.metrics.queue_wait.observe(now.since(taken_at).as_secs_f64());
-        let was_tried_here = delivery.redelivered || delivery.section == Section::Later;
+        let was_tried_here = delivery.redelivered || was_set_aside(&delivery);
         Held {
             tag: delivery.tag,
             section: delivery.section,
@@ -190,4 +190,9 @@ impl<E: Endpoint> Lane<E> {
             self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);
         }
     }
+}
+
+/// True if the lane itself moved the job to its `later` queue.
+fn was_set_aside(delivery: &Delivery) -> bool {
+    delivery.section == Section::Later || delivery.carried.not_before.is_some()
 }

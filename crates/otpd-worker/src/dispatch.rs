@@ -28,7 +28,7 @@ use otpd_core::checkpoint::{LONG, Pause};
 use otpd_core::{
     Breaker, Ceiling, JobId, Mono, Pace, ReadyAt, Recipients, Route, Served, TrafficClass, UnixMs,
 };
-use otpd_queue::{Checkpoint, Inbound, LaneQueue, LaneStop, QueueNames, Section, Settler};
+use otpd_queue::{Checkpoint, Inbound, LaneQueue, LaneStop, Prefetch, QueueNames, Settler};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +37,6 @@ use crate::attempt::{Ended, Flying};
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
 use crate::gates::Closed;
-use crate::later::Prefetch;
 use crate::lease::Lease;
 use crate::metrics::LaneMetrics;
 use crate::reconfigure::{self, Inbox, routes_of};
@@ -86,7 +85,7 @@ pub struct Lane<E: Endpoint> {
     pub(crate) served: Served,
     /// How far the waiting jobs have been judged again.
     pub(crate) looks: Looks,
-    /// How many deliveries the lane was opened with.
+    /// How many deliveries the lane gets at most.
     pub(crate) prefetch: Prefetch,
     /// When deliveries that were held for long were renewed last.
     pub(crate) renewed_at: Mono,
@@ -126,12 +125,6 @@ impl<E: Endpoint> Lane<E> {
         }
         shared.memory.set_ceiling(&settings.provider, &settings.ceiling);
         let (routes, own_route) = routes_of(&shared.routes, &settings.provider);
-        let main = settings.prefetch(&shared.routes);
-        let prefetch = Prefetch {
-            main: main.into(),
-            bulk: settings.prefetch_of(Section::Bulk, main).into(),
-            later: settings.prefetch_of(Section::Later, main).into(),
-        };
         Self {
             routes,
             own_route,
@@ -155,7 +148,7 @@ impl<E: Endpoint> Lane<E> {
             pace: Pace::default(),
             served: Served::default(),
             looks: Looks::default(),
-            prefetch,
+            prefetch: queue.prefetch,
             renewed_at: Mono::default(),
             paused_until: None,
             resume_untold: false,

@@ -7,6 +7,8 @@
 //! bring back everything that the lane holds. So whatever has been held for [`OLD`] is moved the same way,
 //! at a bounded rate.
 //!
+//! Where the lane has no such queue (the embedded queue, lanes with several owners) nothing is moved.
+//!
 //! [`give_back`] decides and is pure. Invariant: a job leaves the room before its move is handed in, and
 //! its delivery is acknowledged after the move is confirmed; a crash in between leaves two messages of
 //! one id and life, of which the lane drops the second to come.
@@ -34,18 +36,11 @@ const TURN: usize = 64;
 /// How many are renewed, or rotated, at a time, and how often: some 250 a second.
 const RENEWED: usize = 32;
 const RENEW_EVERY: Duration = Duration::from_millis(125);
-/// However few requests may be under way, so many moves may.
+/// How many moves may be under way, and how many a turn may add however many there are.
+const UNDER_WAY: usize = 256;
 const FEWEST: usize = 16;
 /// How soon to look again where more is to be moved than may be under way.
 const AGAIN: Duration = Duration::from_millis(5);
-
-/// How many deliveries of each of its queues the lane was opened with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Prefetch {
-    pub(crate) main: usize,
-    pub(crate) bulk: usize,
-    pub(crate) later: usize,
-}
 
 /// The deferred jobs of one queue.
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +67,7 @@ impl<E: Endpoint> Lane<E> {
     /// Moves deferred jobs, and those held for long, to the lane's `later` queue; gives the time to look
     /// again where more is to be done.
     pub(crate) fn make_room(&mut self, now: Mono) -> Option<Mono> {
+        let later = usize::from(self.prefetch.later?);
         if self.draining || self.room.is_empty() {
             return None;
         }
@@ -79,7 +75,7 @@ impl<E: Endpoint> Lane<E> {
         let mut again = None;
         for section in [Section::Main, Section::Bulk] {
             // Asked anew for each: one move may be enough.
-            while let Some(far) = give_back(self.deferred(section)) {
+            while let Some(far) = give_back(self.deferred(section, later)) {
                 if left == 0 {
                     again = Some(now.plus(AGAIN));
                     break;
@@ -91,7 +87,7 @@ impl<E: Endpoint> Lane<E> {
         }
         if now.since(self.renewed_at) >= RENEW_EVERY {
             self.renewed_at = now;
-            if self.renew(now, left.min(RENEWED)) {
+            if self.renew(now, left.min(RENEWED), later) {
                 again = again.or(Some(now.plus(RENEW_EVERY)));
             }
         }
@@ -100,16 +96,16 @@ impl<E: Endpoint> Lane<E> {
 
     /// Rotates a full `later` queue, and renews the deliveries that have been held longest; says whether
     /// there was anything to do.
-    fn renew(&mut self, now: Mono, most: usize) -> bool {
+    fn renew(&mut self, now: Mono, most: usize, later: usize) -> bool {
         let mut left = most;
-        if let Some(far) = give_back(self.deferred(Section::Later)) {
+        if let Some(far) = give_back(self.deferred(Section::Later, later)) {
             while left > 0 {
                 let Some((held, due)) = self.room.take_furthest(Section::Later, now.plus(far)) else { break };
                 self.set_aside(held, Some(due));
                 left -= 1;
             }
         }
-        let is_full = self.room.returned() >= self.prefetch.later;
+        let is_full = self.room.returned() >= later;
         let old = if is_full && !self.room.is_idle() { TOO_OLD } else { OLD };
         let before = Mono(now.0.saturating_sub(otpd_core::clock::nanos(old)));
         while left > 0 {
@@ -120,18 +116,19 @@ impl<E: Endpoint> Lane<E> {
         left < most || most == 0
     }
 
-    fn deferred(&self, section: Section) -> Deferred {
+    fn deferred(&self, section: Section, later: usize) -> Deferred {
         let (held, prefetch) = match section {
-            Section::Main => (self.room.deferred(section), self.prefetch.main),
-            Section::Bulk => (self.room.deferred(section), self.prefetch.bulk),
-            Section::Later => (self.room.returned(), self.prefetch.later),
+            Section::Main => (self.room.deferred(section), self.prefetch.main.into()),
+            Section::Bulk => (self.room.deferred(section), self.prefetch.bulk.into()),
+            Section::Later => (self.room.returned(), later),
         };
         Deferred { section, held, prefetch }
     }
 
-    /// How many jobs may be moved now: what is not confirmed yet counts against the requests too.
+    /// How many jobs may be moved now. Where another lane confirms nothing, a few still may: the lane's own
+    /// `later` queue is not to blame.
     pub(crate) fn may_give_back(&self) -> usize {
-        (self.settings.max_in_flight / 2).max(FEWEST).saturating_sub(self.settler.unconfirmed())
+        UNDER_WAY.saturating_sub(self.settler.moving()).max(FEWEST)
     }
 }
 

@@ -4,20 +4,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use otpd_core::{OnAmbiguous, ProviderName, Rate, Recipients, RetryPolicy, RouteTable};
-use otpd_queue::Section;
 
 use crate::board::Board;
 use crate::memory::Memory;
 
 /// The most deliveries a lane holds.
 pub const MOST_HELD: u16 = 10_000;
-
-/// A lane holds so much less of what it deferred itself than of what comes to it.
-const LATER_SHARE: u16 = 4;
-/// For how long the bulk jobs that a lane holds keep it busy.
-const BULK_AHEAD: Duration = Duration::from_secs(2);
-/// The fewest and the most bulk jobs that a lane holds.
-const BULK_HELD: (f64, f64) = (64.0, 2000.0);
 
 /// One lane's own settings.
 #[derive(Clone, Debug)]
@@ -72,24 +64,6 @@ impl LaneSettings {
         // A float below 10,000, so the cast is exact.
         wanted.clamp(100.0, f64::from(MOST_HELD)) as u16
     }
-
-    /// How many deliveries the lane takes of one of its queues, where `main` is [`LaneSettings::prefetch`]
-    /// as it was when the lane was opened. Of bulk only what keeps the lane busy for two seconds: a backlog
-    /// stays in the queue.
-    #[must_use]
-    pub fn prefetch_of(&self, section: Section, main: u16) -> u16 {
-        match section {
-            Section::Main => main,
-            Section::Later => (main / LATER_SHARE).max(100),
-            Section::Bulk => {
-                let slowest = self.ceiling.iter().map(|r| r.per_second()).min_by(f64::total_cmp);
-                let wanted =
-                    slowest.map_or(2.0 * self.max_in_flight as f64, |r| r * BULK_AHEAD.as_secs_f64());
-                // A float below 2,000, so the cast is exact.
-                wanted.clamp(BULK_HELD.0, BULK_HELD.1) as u16
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -111,9 +85,6 @@ mod tests {
                 on_ambiguous: OnAmbiguous::default(),
             };
             assert_eq!(settings.prefetch(&routes), prefetch, "{ceiling}");
-            let bulk = settings.prefetch_of(Section::Bulk, prefetch);
-            assert!((64..=1000).contains(&bulk) && bulk <= prefetch, "{ceiling}: {bulk}");
-            assert!((100..=2500).contains(&settings.prefetch_of(Section::Later, prefetch)));
         }
     }
 }

@@ -131,15 +131,15 @@ impl<E: Endpoint> Lane<E> {
     }
 
     /// A fresh message in the same lane takes the place of its own, which came back too often.
-    pub(crate) fn begin_anew(&mut self, held: Held) {
-        self.renew_in(Section::Main, held, None);
+    pub(crate) fn begin_anew(&mut self, held: Held, not_before: Option<UnixMs>) {
+        self.renew_in(held.section, held, not_before);
     }
 
     /// A message in the lane's `later` queue takes the place of its own: the job is deferred until `due`,
-    /// or was held for long.
+    /// or was held for long. It always names a time: by that it is known as the lane's own.
     pub(crate) fn set_aside(&mut self, held: Held, due: Option<Mono>) {
-        let not_before = due.map(|due| self.clock.wall_of(due));
-        self.renew_in(Section::Later, held, not_before);
+        let not_before = self.clock.wall_of(due.unwrap_or_else(|| self.clock.mono()));
+        self.renew_in(Section::Later, held, Some(not_before));
     }
 
     fn renew_in(&mut self, section: Section, held: Held, not_before: Option<UnixMs>) {

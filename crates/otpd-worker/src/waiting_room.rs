@@ -132,7 +132,7 @@ impl WaitingRoom {
             let Some(mut seat) = self.jobs.remove(&place) else { continue };
             self.unseat(&seat);
             seat.held.probed = 0;
-            seat.due = seat.due.filter(|_| seat.held.refusals.alone() > 0);
+            seat.due = seat.due.filter(|_| !seat.held.refusals.may_be_the_accounts());
             self.seat(&seat);
             self.jobs.insert(place, seat);
         }

@@ -50,7 +50,9 @@ use crate::error::QueueError;
 use crate::listen::{Listener, Listeners, News, When};
 use crate::plan::{Applied, Difference, Plan, Standing};
 use crate::retire::{Leftovers, Retired, Trial};
-use crate::seam::{Checkpoint, LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
+use crate::seam::{
+    Checkpoint, LaneQueue, LaneSpec, LaneStop, Prefetch, Proof, QueueNames, Settler, TraceContext,
+};
 
 /// The most bytes of a body: what RabbitMQ 4 takes in one message.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -145,6 +147,7 @@ impl Embedded {
         let (orders_in, orders) = mpsc::unbounded_channel();
         let (stops_in, stops) = mpsc::unbounded_channel();
         let (proof, checkpoint) = (Proof::default(), Checkpoint::default());
+        let prefetch = Prefetch { main: spec.prefetch, bulk: spec.prefetch, later: None };
         let opening = Opening {
             key,
             provider: spec.provider,
@@ -160,6 +163,7 @@ impl Embedded {
             stop: LaneStop::new(stops_in),
             names: self.names(),
             checkpoint,
+            prefetch,
         })
     }
 

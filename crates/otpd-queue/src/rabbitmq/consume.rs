@@ -25,7 +25,7 @@ use super::settle::Settled;
 use super::wire::short;
 use crate::error::QueueError;
 use crate::plan::Plan;
-use crate::seam::{Checkpoint, Inbound, LaneSpec, Section, StopOrder};
+use crate::seam::{Checkpoint, Inbound, LaneSpec, Prefetch, Section, StopOrder};
 
 /// A session that lasted this long was a good one: after it the shortest pause is enough.
 const GOOD: Duration = Duration::from_secs(10);
@@ -34,6 +34,12 @@ const GOOD: Duration = Duration::from_secs(10);
 const BULK_PREFETCH: u16 = 500;
 /// How many deferred jobs are held at once.
 const LATER_PREFETCH: u16 = 40_000;
+
+/// How many deliveries a lane takes at most of each of its queues.
+pub(super) const fn prefetch(spec: &LaneSpec, has_single_owner: bool) -> Prefetch {
+    let later = if has_single_owner { Some(LATER_PREFETCH) } else { None };
+    Prefetch { main: spec.prefetch, bulk: BULK_PREFETCH, later }
+}
 
 /// What does not change from session to session.
 pub(super) struct Lane {

@@ -143,6 +143,7 @@ impl Rabbit {
         self.0.observers.start();
         let (plan, source, provider) = (&self.0.plan, &self.0.source, spec.provider.clone());
         let (open_session, session) = watch::channel(0);
+        let prefetch = consume::prefetch(&spec, plan.has_single_owner(&provider));
         let lane = Lane {
             spec,
             plan: plan.clone(),
@@ -173,6 +174,7 @@ impl Rabbit {
             stop: LaneStop::new(stop),
             names: self.names(),
             checkpoint,
+            prefetch,
         })
     }
 

@@ -203,7 +203,9 @@ pub(super) fn moved(plan: &Plan, m: &Move) -> Parcel {
         .number(headers::LIFE, life(m.carried.life))
         .number(headers::NOT_BEFORE, m.carried.not_before.map(|at| at.0))
         .number(headers::REPLAYED_AT, m.carried.replayed_at.map(|at| at.0));
-    let key = Plan::section_key(&m.to, m.section);
+    // Where several workers own a lane, nobody consumes its other queues.
+    let section = if plan.has_single_owner(&m.to) { m.section } else { Section::Main };
+    let key = Plan::section_key(&m.to, section);
     send(plan.lanes_exchange(), &key, &m.job, m.body.clone(), m.taken_at, headers)
 }
 

@@ -93,6 +93,8 @@ fn a_probe_in_vain_goes_behind_all_others_until_it_is_forgiven() {
     room.enter(held(3, "c", "+62811111113", TrafficClass::Bulk, 99), None);
     assert_eq!(room.next().unwrap().place, 3);
     room.forgive();
+    assert_eq!(room.next_due(), Some(Mono(50)), "its wait is none for the account");
+    room.turn(Mono(50));
     assert_eq!(taken(&mut room), [1, 2, 3]);
 }
 

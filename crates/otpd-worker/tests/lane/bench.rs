@@ -12,8 +12,8 @@ use otpd_core::{
 };
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
-    Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, Listener, Move, News, QueueNames,
-    Section, Settlement, Settler, Tag, Then, TraceContext, When,
+    Burial, Carried, Checkpoint, Delivery, Inbound, LaneQueue, LaneStop, Listener, Move, News, Prefetch,
+    QueueNames, Section, Settlement, Settler, Tag, Then, TraceContext, When,
 };
 use otpd_worker::{
     Board, Clock, Endpoint, Lane, LaneSettings, LaneState, Memory, Metrics, Orders, Shared, Steering,
@@ -71,6 +71,8 @@ pub struct Bench {
     pub facts: Vec<Fact>,
     pub announced: Vec<Fact>,
     pub left: HashMap<Tag, Left>,
+    /// What has left since somebody looked, in order.
+    pub just_left: Vec<Tag>,
     pub flushed: usize,
     pub closed: bool,
     inbox: mpsc::UnboundedSender<Inbound>,
@@ -98,6 +100,7 @@ pub struct Setup {
     pub keep_code: bool,
     pub on_ambiguous: OnAmbiguous,
     pub recipients: Vec<Rate>,
+    pub prefetch: Prefetch,
 }
 
 impl Default for Setup {
@@ -111,6 +114,7 @@ impl Default for Setup {
             keep_code: true,
             on_ambiguous: OnAmbiguous::Resend,
             recipients: Vec::new(),
+            prefetch: Prefetch { main: 10_000, bulk: 500, later: Some(40_000) },
         }
     }
 }
@@ -144,6 +148,7 @@ impl Bench {
             stop: LaneStop::new(stops_tx),
             names: QueueNames { system: "rabbitmq", prefix: "otp.".into() },
             checkpoint: Checkpoint::default(),
+            prefetch: setup.prefetch,
         };
         let settings = LaneSettings {
             provider: provider("p"),
@@ -186,6 +191,7 @@ impl Bench {
             facts: Vec::new(),
             announced: Vec::new(),
             left: HashMap::new(),
+            just_left: Vec::new(),
             flushed: 0,
             closed: false,
             inbox,
@@ -313,6 +319,7 @@ impl Bench {
             Then::Move(tag, moved) => (tag, Left::Moved(moved)),
             Then::Bury(tag, burial) => (tag, Left::Buried(burial)),
         };
+        self.just_left.push(tag);
         assert!(self.left.insert(tag, left).is_none(), "{tag:?} settled twice");
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use otpd_core::{FactKind, Mono, UnixMs};
-use otpd_queue::{Carried, Section, Tag};
+use otpd_queue::{Carried, Prefetch, Section, Tag};
 
 use crate::bench::{Bench, Left, NOW, Setup, accepted, body, transient};
 use crate::secs;
@@ -25,6 +25,7 @@ struct Queues {
     later: VecDeque<Message>,
     prefetch: (usize, usize),
     out: HashMap<Tag, Section>,
+    out_main: usize,
     /// How often a message was moved to `later`.
     moves: usize,
     /// The most that were out of each at a time.
@@ -33,9 +34,13 @@ struct Queues {
 
 impl Queues {
     fn new(bench: Bench) -> Self {
+        Self::handing_out(bench, Setup::default().prefetch)
+    }
+
+    fn handing_out(bench: Bench, prefetch: Prefetch) -> Self {
         let (main, later) = (VecDeque::new(), VecDeque::new());
-        let prefetch = (10_000, 2500);
-        Self { bench, main, later, prefetch, out: HashMap::new(), moves: 0, most_out: (0, 0) }
+        let prefetch = (prefetch.main.into(), prefetch.later.unwrap_or_default().into());
+        Self { bench, main, later, prefetch, out: HashMap::new(), out_main: 0, moves: 0, most_out: (0, 0) }
     }
 
     fn publish(&mut self, id: &str, to: &str, purpose: &str) {
@@ -43,41 +48,31 @@ impl Queues {
         self.main.push_back(Message { body, carried: Carried::default() });
     }
 
-    fn out_of(&self, section: Section) -> usize {
-        self.out.values().filter(|s| **s == section).count()
-    }
-
     /// Lets time pass in steps; after each the queues hand out what they may, and take what was moved.
     async fn pass(&mut self, time: Duration, step: Duration) {
         let end = self.bench.script.clock.mono().plus(time);
         while self.bench.script.clock.mono() < end {
-            let (mut main, mut later) = (self.out_of(Section::Main), self.out_of(Section::Later));
-            while main < self.prefetch.0 {
+            while self.out_main < self.prefetch.0 {
                 let Some(message) = self.main.pop_front() else { break };
                 self.hand_out(Section::Main, message);
-                main += 1;
+                self.out_main += 1;
             }
-            while later < self.prefetch.1 {
+            while self.out.len() - self.out_main < self.prefetch.1 {
                 let Some(message) = self.later.pop_front() else { break };
                 self.hand_out(Section::Later, message);
-                later += 1;
             }
-            self.most_out = (self.most_out.0.max(main), self.most_out.1.max(later));
+            let later = self.out.len() - self.out_main;
+            self.most_out = (self.most_out.0.max(self.out_main), self.most_out.1.max(later));
             self.bench.pass(step).await;
-            let left: Vec<Tag> =
-                self.out.keys().filter(|t| self.bench.left.contains_key(t)).copied().collect();
-            let mut moved = Vec::new();
-            for tag in left {
-                self.out.remove(&tag);
+            for tag in std::mem::take(&mut self.bench.just_left) {
+                self.out_main -= usize::from(self.out.remove(&tag) == Some(Section::Main));
                 if let Left::Moved(to) = &self.bench.left[&tag] {
                     assert_eq!((to.to.as_str(), to.section), ("p", Section::Later));
                     let body = String::from_utf8(to.body.to_vec()).unwrap();
-                    moved.push((tag, Message { body, carried: to.carried.clone() }));
+                    self.later.push_back(Message { body, carried: to.carried.clone() });
+                    self.moves += 1;
                 }
             }
-            moved.sort_by_key(|(tag, _)| *tag);
-            self.moves += moved.len();
-            self.later.extend(moved.into_iter().map(|(_, message)| message));
         }
     }
 
@@ -150,6 +145,26 @@ async fn twenty_thousand_deferred_jobs_delay_nobody_else() {
     let sent = queues.bench.sent().len() - sent_before;
     println!("ten minutes later: {sent} of 100 sent, {} moves", queues.moves);
     assert_eq!(sent, 100);
+}
+
+/// More are deferred than the lane may hold at all: they take turns, and nobody is forgotten.
+#[tokio::test(start_paused = true)]
+async fn deferred_jobs_take_turns_where_they_are_too_many() {
+    let prefetch = Prefetch { main: 200, bulk: 100, later: Some(100) };
+    let setup = Setup { prefetch, ..limited_to("1/600s") };
+    let mut queues = Queues::handing_out(Bench::start(setup, |_, _| accepted()), prefetch);
+    for i in 0..1000 {
+        queues.publish(&format!("d{i}"), &format!("+62811{:07}", i % 500), &format!("p{}", i / 500));
+    }
+    queues.publish("fresh", "+628229999999", "login");
+    queues.pass(secs(30), Duration::from_millis(100)).await;
+    let sent = queues.bench.sent();
+    assert_eq!(sent.len(), 501, "the first of each, and the fresh one behind them");
+    queues.everyone_is_in_one_place(1001);
+    queues.pass(secs(700), Duration::from_millis(100)).await;
+    queues.everyone_is_in_one_place(1001);
+    println!("1,000 jobs, 300 held at most: {} sent, {} moves", queues.bench.sent().len(), queues.moves);
+    assert_eq!(queues.bench.sent().len(), 1001);
 }
 
 #[tokio::test(start_paused = true)]
