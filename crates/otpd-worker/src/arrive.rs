@@ -144,6 +144,7 @@ impl<E: Endpoint> Lane<E> {
         self.metrics.queue_wait.observe(now.since(taken_at).as_secs_f64());
         Held {
             tag: delivery.tag,
+            keys: self.shared.hasher.keys(job.to, &job.purpose),
             job,
             body: delivery.body,
             route,
@@ -177,10 +178,11 @@ impl<E: Endpoint> Lane<E> {
         if held.expires_at <= now {
             return self.expire(held);
         }
-        if self.successors.superseded(&held.job) {
+        let (key, job) = (held.keys.purpose, &held.job);
+        if self.newest.superseded(key, &job.id, job.created_at) {
             return self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
         }
-        self.successors.note(&held.job, held.expires_at, now);
+        self.newest.note(key, &job.id, job.created_at, held.expires_at, now);
         let Some(mut held) = self.spill(held, now) else { return };
         if let Some(at) = not_before.filter(|at| *at > now) {
             held.ready_at = self.clock.mono_of(at);

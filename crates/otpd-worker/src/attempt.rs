@@ -39,7 +39,7 @@ impl<E: Endpoint> Lane<E> {
                 taken_at: held.taken_at,
                 attempts: held.attempts,
                 max_wait: held.route.max_wait,
-                superseded: !self.successors.is_newest(&held.job),
+                superseded: !self.newest.is_newest(held.keys.purpose, &held.job.id),
             };
             let admission = admit(&waiting, now);
             if admission == Admission::Go {
@@ -68,7 +68,7 @@ impl<E: Endpoint> Lane<E> {
         self.metrics.permit_wait.observe(permit_wait.as_secs_f64());
         self.tell_resumed(&held);
         if held.attempts == 0 {
-            self.count_recipient(&held.job, permit_at);
+            self.count_recipient(&held, permit_at);
         }
         self.breaker.started();
         held.attempts = held.attempts.saturating_add(1);

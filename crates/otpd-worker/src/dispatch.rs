@@ -24,7 +24,9 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use otpd_core::{Breaker, Ceiling, JobId, Mono, ReadyAt, Recent, Recipients, Route, TrafficClass, UnixMs};
+use otpd_core::{
+    Breaker, Ceiling, JobId, Mono, Newest, ReadyAt, Recent, Recipients, Route, TrafficClass, UnixMs,
+};
 use otpd_queue::{Inbound, LaneQueue, LaneStop, QueueNames, Settler, Tag};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -39,7 +41,6 @@ use crate::metrics::LaneMetrics;
 use crate::predecessors::Predecessors;
 use crate::reconfigure::{self, Inbox, routes_of};
 use crate::settings::{LaneSettings, Shared};
-use crate::successors::Successors;
 use crate::waiting_room::WaitingRoom;
 use crate::worker::LaneState;
 
@@ -72,7 +73,7 @@ pub struct Lane<E: Endpoint> {
     /// The route of jobs whose own is not known here.
     pub(crate) own_route: Arc<Route>,
     pub(crate) room: WaitingRoom,
-    pub(crate) successors: Successors,
+    pub(crate) newest: Newest,
     pub(crate) recent: Recent,
     pub(crate) ceiling: Ceiling,
     /// The ceiling's window was taken over in this session.
@@ -130,7 +131,7 @@ impl<E: Endpoint> Lane<E> {
             names: queue.names,
             orders: None,
             room: WaitingRoom::default(),
-            successors: Successors::default(),
+            newest: Newest::default(),
             recent: Recent::default(),
             ceiling,
             window_is_ours: false,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use otpd_core::{OnAmbiguous, ProviderName, Rate, Recipients, RetryPolicy, RouteTable};
+use otpd_core::{OnAmbiguous, ProviderName, Rate, RecipientHasher, Recipients, RetryPolicy, RouteTable};
 
 use crate::board::Board;
 
@@ -34,10 +34,18 @@ pub struct Shared {
     pub retry: RetryPolicy,
     /// Whether dead letters keep the code.
     pub keep_code: bool,
+    /// Makes the keys by which recipients are known.
+    pub hasher: RecipientHasher,
     /// What each recipient got from any lane of this process.
     pub recipients: Arc<Mutex<Recipients>>,
     /// How busy the lanes of this process are.
     pub board: Arc<Board>,
+}
+
+/// Makes keys that no other process understands: for a fleet without a key of its own.
+#[must_use]
+pub fn private_hasher() -> RecipientHasher {
+    RecipientHasher::new(&rand::random::<[u8; 32]>())
 }
 
 impl LaneSettings {

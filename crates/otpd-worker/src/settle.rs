@@ -61,7 +61,7 @@ impl<E: Endpoint> Lane<E> {
 
     /// Into the room again, unless a newer code has come meanwhile.
     pub(crate) fn back_to_the_room(&mut self, held: Held, not_before: Option<UnixMs>) {
-        if !self.successors.is_newest(&held.job) {
+        if !self.newest.is_newest(held.keys.purpose, &held.job.id) {
             self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
         } else if let Some(replaced) = self.room.enter(held, not_before) {
             self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);

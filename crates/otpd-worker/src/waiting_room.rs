@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use otpd_core::{JobId, Life, Mono, Route, SendJob, SupersedeKey, TrafficClass, UnixMs};
+use otpd_core::{JobId, JobKeys, Life, Mono, Route, SendJob, SupersedeKey, TrafficClass, UnixMs};
 use otpd_queue::{Tag, TraceContext};
 
 /// A job in a lane, with all that settling it needs.
@@ -18,6 +18,8 @@ pub struct Held {
     pub tag: Tag,
     /// The job, parsed.
     pub job: SendJob,
+    /// Its recipient and purpose, as facts name them.
+    pub keys: JobKeys,
     /// The job, as published.
     pub body: Bytes,
     /// Its route.
@@ -228,7 +230,7 @@ impl WaitingRoom {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use otpd_core::ProviderName;
+    use otpd_core::{ProviderName, PurposeKey, RecipientKey};
     use proptest::prelude::*;
 
     fn held(place: u64, id: &str, to: &str, class: TrafficClass, expires: u64) -> Held {
@@ -237,6 +239,7 @@ mod tests {
         Held {
             tag: Tag { session: 1, number: place },
             job: SendJob::parse(body.as_bytes(), UnixMs(0)).unwrap(),
+            keys: JobKeys { recipient: RecipientKey(place), purpose: PurposeKey(place) },
             body: Bytes::new(),
             route: Arc::new(Route { class, ..Route::of_provider(&provider) }),
             hops: 0,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use otpd_core::{ProviderName, Recipients};
 use otpd_providers::Transport;
-use otpd_worker::{Board, Clock, LaneSettings, Orders, Shared};
+use otpd_worker::{Board, Clock, LaneSettings, Orders, Shared, private_hasher};
 
 use crate::config::{Config, Environment, OpenProvider, ProviderConfig};
 use crate::failure::Failure;
@@ -62,6 +62,7 @@ pub(crate) fn shared(config: &Config) -> Shared {
         routes: Arc::new(config.routes.clone()),
         retry: config.retry,
         keep_code: config.dead.keep_code,
+        hasher: private_hasher(),
         recipients: Arc::new(Mutex::new(Recipients::new(config.recipient_limits.clone()))),
         board: Arc::new(Board::new(config.providers.iter().map(|p| p.name.clone()))),
     }

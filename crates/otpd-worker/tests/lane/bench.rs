@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use otpd_core::{
-    Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Rate, Reason, Recipients,
-    RetryPolicy, Route, RouteTable, Scope, SendJob, Stamp, UnixMs,
+    Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Rate, Reason, RecipientHasher,
+    Recipients, RetryPolicy, Route, RouteTable, Scope, SendJob, Stamp, UnixMs,
 };
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
@@ -141,6 +141,7 @@ impl Bench {
             routes: Arc::new(RouteTable::new([provider("p"), provider("q")], setup.routes)),
             retry: RetryPolicy::default(),
             keep_code: setup.keep_code,
+            hasher: RecipientHasher::new(b"test"),
             recipients: Arc::new(Mutex::new(Recipients::new(setup.recipients))),
             board: Arc::new(Board::new([provider("p"), provider("q")])),
         };
