@@ -34,6 +34,7 @@ pub mod reason;
 pub mod recent;
 pub mod recipient;
 pub mod recipients;
+mod reserve;
 pub mod retry;
 pub mod route;
 mod stamp;
