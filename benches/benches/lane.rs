@@ -11,7 +11,8 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use otpd_benches::body;
 use otpd_core::{
-    Answered, MessageId, OnAmbiguous, Outcome, ProviderName, RetryPolicy, RouteTable, SendJob, Stamp, UnixMs,
+    Answered, MessageId, OnAmbiguous, Outcome, ProviderName, RecipientHasher, RetryPolicy, RouteTable,
+    SendJob, Stamp, UnixMs,
 };
 use otpd_queue::seam::{Order, Proof};
 use otpd_queue::{
@@ -61,8 +62,8 @@ async fn run(bodies: &[Bytes], ceiling: &str) -> Duration {
         routes: Arc::new(RouteTable::new([provider.clone()], [])),
         retry: RetryPolicy::default(),
         keep_code: true,
-        recipients: Arc::default(),
-        memory: Arc::new(otpd_worker::Memory::new(Clock::system())),
+        hasher: RecipientHasher::new(b"bench"),
+        memory: Arc::new(otpd_worker::Memory::new(Clock::system(), Vec::new())),
         board: Arc::default(),
     };
     let (state, _seen) = watch::channel(LaneState::Opening);

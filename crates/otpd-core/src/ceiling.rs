@@ -13,6 +13,11 @@
 //! After idling, a whole ceiling (or `burst`) is available at once. Under backlog the bucket does
 //! not fill while the window is the one that denies, so a first burst is not repeated every window.
 //!
+//! A ceiling is kept for as long as its process lives, over sessions: what other owners sent meanwhile is added
+//! ([`Ceiling::count_foreign`], [`crate::HandOver`]), and a request that still connects keeps its place.
+//! Thousands of places are kept exactly; in larger windows, older ones are counted together, a five-hundredth
+//! of the window at most too late, so that a window of a day costs no more than one of a second.
+//!
 //! Invariant: every place is held from [`Ceiling::take`] until the window has passed since its
 //! stamp, or until the stamp says the request never left. One owner per ceiling; no locks.
 
@@ -24,6 +29,7 @@ use crate::clock::{Mono, UnixMs};
 use crate::counts::Counts;
 use crate::limit::Limit;
 use crate::rate::Rate;
+use crate::reserve::Interactive;
 pub use crate::stamp::Stamp;
 
 /// The answer to "not now": when to ask again.
@@ -42,6 +48,7 @@ pub struct Ceiling {
     /// A limit that the provider named, below the configured ones, for as long as it is believed.
     learned: Option<Learned>,
     answers: Answers,
+    interactive: Interactive,
 }
 
 #[derive(Debug)]
@@ -258,6 +265,23 @@ impl Ceiling {
         for limit in &mut self.limits {
             limit.drain_but_one(now);
         }
+    }
+
+    /// Counts an interactive request that starts now, so that bulk leaves as much for the next ones.
+    pub fn interactive_started(&mut self, now: Mono) {
+        let mut windows: Vec<_> = self.limits.iter().map(|limit| limit.rate().per).collect();
+        windows.sort_unstable();
+        self.interactive.started(&windows, now);
+    }
+
+    /// True if a bulk request leaves what is kept for interactive ones: as much of each window as they used
+    /// lately, at most a tenth.
+    #[must_use]
+    pub fn has_room_for_bulk(&self, now: Mono) -> bool {
+        let usual = self.answers.usual();
+        self.limits
+            .iter()
+            .all(|limit| limit.has_room_beside(self.interactive.kept(limit.rate(), now), now, usual))
     }
 
     /// The share of the fullest window that is in use, 0 to 1.

@@ -8,6 +8,7 @@ use crate::names::{JobId, ProviderName, RouteName};
 use crate::outcome::{Class, MessageId};
 use crate::phone::Phone;
 use crate::reason::Reason;
+use crate::recipient::{JobKeys, PurposeKey, RecipientKey};
 
 /// What kind of thing happened to a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,7 +105,7 @@ pub struct Timings {
     pub http_ms: u64,
 }
 
-/// One fact. Holds no code, and the recipient only masked.
+/// One fact. Holds no code, and the recipient only masked and as a keyed hash.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fact {
     /// What happened.
@@ -131,6 +132,12 @@ pub struct Fact {
     pub message_id: Option<MessageId>,
     /// The recipient, masked.
     pub to: Option<Box<str>>,
+    /// The recipient's keyed hash, where the fleet has a key for it.
+    pub recipient: Option<RecipientKey>,
+    /// The keyed hash of recipient and purpose, where the fleet has a key for it.
+    pub purpose: Option<PurposeKey>,
+    /// When the code was made, where `purpose` is given: of two jobs with the same one the newer counts.
+    pub created_at: Option<UnixMs>,
     /// The producer's metadata.
     pub metadata: Option<Metadata>,
     /// When the next attempt is due (`retrying`).
@@ -160,6 +167,9 @@ impl Fact {
             http_status: None,
             message_id: None,
             to: None,
+            recipient: None,
+            purpose: None,
+            created_at: None,
             metadata: None,
             next_attempt_at: None,
             next_provider: None,
@@ -179,6 +189,14 @@ impl Fact {
     #[must_use]
     pub fn about(mut self, to: Phone) -> Self {
         self.to = Some(to.to_string().into());
+        self
+    }
+
+    /// The same fact about a job with these keys, made at `created_at`.
+    #[must_use]
+    pub fn keyed(mut self, keys: JobKeys, created_at: UnixMs) -> Self {
+        (self.recipient, self.purpose) = (Some(keys.recipient), Some(keys.purpose));
+        self.created_at = Some(created_at);
         self
     }
 

@@ -12,6 +12,7 @@ use crate::metadata::Metadata;
 use crate::names::{JobId, ProviderName, RouteName};
 use crate::outcome::{Class, MessageId};
 use crate::reason::Reason;
+use crate::recipient::{PurposeKey, RecipientKey};
 
 /// The `content_type` of an event's message.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -48,6 +49,12 @@ struct Data<'a> {
     message_id: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     to: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recipient_key: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    purpose_key: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created_at: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     metadata: Option<Metadata>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,6 +93,9 @@ pub fn encode(fact: &Fact, source: &str) -> Vec<u8> {
             http_status: fact.http_status,
             message_id: fact.message_id.as_ref().map(|m| m.as_str().into()),
             to: fact.to.as_deref().map(Into::into),
+            recipient_key: fact.recipient.map(|key| key.to_string().into()),
+            purpose_key: fact.purpose.map(|key| key.to_string().into()),
+            created_at: fact.created_at.map(time),
             metadata: fact.metadata.clone(),
             next_attempt_at: fact.next_attempt_at.map(time),
             next_provider: fact.next_provider.as_ref().map(|p| p.as_str().into()),
@@ -126,6 +136,9 @@ pub fn decode(body: &[u8]) -> Option<Fact> {
         http_status: data.http_status,
         message_id: data.message_id.and_then(|m| MessageId::new(&m)),
         to: data.to.map(|t| t.into_owned().into()),
+        recipient: data.recipient_key.and_then(|key| RecipientKey::parse(&key)),
+        purpose: data.purpose_key.and_then(|key| PurposeKey::parse(&key)),
+        created_at: time(data.created_at),
         metadata: data.metadata,
         next_attempt_at: time(data.next_attempt_at),
         next_provider: data.next_provider.and_then(|p| ProviderName::parse(&p).ok()),
@@ -138,6 +151,7 @@ pub fn decode(body: &[u8]) -> Option<Fact> {
 mod tests {
     use super::*;
     use crate::phone::Phone;
+    use crate::recipient::JobKeys;
     use proptest::prelude::*;
 
     fn full() -> Fact {
@@ -159,6 +173,10 @@ mod tests {
             ..Fact::new(FactKind::Accepted, job, provider, UnixMs(1_800_000_000_000))
         }
         .about(Phone::parse("+628123456890").unwrap())
+        .keyed(
+            JobKeys { recipient: RecipientKey(0x0123_4567_89ab_cdef), purpose: PurposeKey(10) },
+            UnixMs(1_799_999_999_000),
+        )
     }
 
     #[test]
@@ -171,7 +189,8 @@ mod tests {
                 r#""type":"otp.job.accepted","subject":"job-1","time":"2027-01-15T08:00:00.000Z","#,
                 r#""datacontenttype":"application/json","data":{"provider":"verihubs","route":"login","#,
                 r#""attempt":2,"life":1799999999999,"class":"accepted","reason":"missing_id","http_status":201,"#,
-                r#""message_id":"d0f5fb5c","to":"+62*******890","metadata":{"user":"u1"},"#,
+                r#""message_id":"d0f5fb5c","to":"+62*******890","recipient_key":"0123456789abcdef","#,
+                r#""purpose_key":"000000000000000a","created_at":"2027-01-15T07:59:59.000Z","metadata":{"user":"u1"},"#,
                 r#""next_attempt_at":"2027-01-15T08:00:00.500Z","next_provider":"msgai","#,
                 r#""sent_at":"2027-01-15T08:00:00.001Z","queued_ms":1,"permit_ms":2,"http_ms":3}}"#
             )

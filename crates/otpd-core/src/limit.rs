@@ -343,11 +343,21 @@ impl Limit {
         self.prepaid = 1;
     }
 
-    pub(crate) fn used_ratio(&self, now: Mono, usual: Option<Duration>) -> f64 {
+    /// How many places of the window are in use.
+    pub(crate) fn used(&self, now: Mono, usual: Option<Duration>) -> usize {
         let free = |p: &&Stamp| matches!(p.place(self.held_for, usual, now), Place::FreeAt(at) if at <= now);
         let earlier = self.earlier.iter().filter(|(at, _)| at.plus(self.held_for) > now).map(|(_, n)| n);
-        let held = self.places.iter().filter(|p| !free(p)).count()
-            + earlier.map(|n| usize::try_from(n).unwrap_or(usize::MAX)).sum::<usize>();
-        f64::from(u32::try_from(held).unwrap_or(u32::MAX)) / f64::from(self.rate.count)
+        self.places.iter().filter(|p| !free(p)).count()
+            + earlier.map(|n| usize::try_from(n).unwrap_or(usize::MAX)).sum::<usize>()
+    }
+
+    /// The share of the window that is in use; above 1 where a change of limits left more in it.
+    pub(crate) fn used_ratio(&self, now: Mono, usual: Option<Duration>) -> f64 {
+        f64::from(u32::try_from(self.used(now, usual)).unwrap_or(u32::MAX)) / f64::from(self.rate.count)
+    }
+
+    /// True if there is a place beside these that are kept free.
+    pub(crate) fn has_room_beside(&self, kept: usize, now: Mono, usual: Option<Duration>) -> bool {
+        self.used(now, usual).saturating_add(kept) < self.capacity()
     }
 }

@@ -199,10 +199,10 @@ impl Recent {
         self.find(key_of(job.as_str())).is_some_and(|found| found.life >= fitting(life))
     }
 
-    /// The oldest time of which facts are still taken in.
+    /// How far back jobs are remembered.
     #[must_use]
-    pub fn horizon(&self) -> UnixMs {
-        self.now.minus(self.window)
+    pub const fn window(&self) -> Duration {
+        self.window
     }
 
     /// How many facts are remembered, those included that are too old to count.

@@ -243,3 +243,91 @@ fn a_named_limit_is_obeyed_and_recovers_step_by_step() {
     assert!((15..=25).contains(&steps), "{steps}");
     assert!(!ceiling.recover(now.plus(Duration::from_secs(600))));
 }
+
+#[test]
+fn a_request_that_still_connects_keeps_its_place_over_sessions() {
+    let mut ceiling = Ceiling::new(&rates("3/s"), None, START);
+    let connecting = ceiling.take(START).unwrap();
+    // Another owner came and went; its two requests are added.
+    let back = START.plus(Duration::from_secs(20));
+    ceiling.count_foreign(back, 2);
+    assert_eq!(ceiling.take(back).err(), Some(ReadyAt::At(back.plus(ms(1005)))));
+    let later = back.plus(ms(1005));
+    let others = [(); 2].map(|()| ceiling.take(later).unwrap());
+    assert_eq!(ceiling.take(later).err(), Some(ReadyAt::WhenOneEnds), "the first may still leave");
+    connecting.revoke();
+    assert!(ceiling.take(later).is_ok(), "now it never will");
+    drop(others);
+}
+
+#[test]
+fn a_request_that_comes_too_late_gives_its_place_back() {
+    let mut ceiling = Ceiling::new(&rates("1/s"), None, START);
+    let stamp = ceiling.take(START).unwrap();
+    stamp.must_be_written_before(START.plus(Duration::from_secs(3)));
+    let late = START.plus(ms(3001));
+    assert!(ceiling.take(late).is_err());
+    assert!(!stamp.try_write(late));
+    assert!(ceiling.take(late).is_ok());
+}
+
+#[test]
+fn a_window_of_a_day_is_exact_to_a_five_hundredth() {
+    let mut ceiling = Ceiling::new(&rates("60000/d"), None, START);
+    for n in 0..60_000 {
+        let now = START.plus(ms(n));
+        let stamp = ceiling.take(now).unwrap();
+        stamp.written(now);
+        ceiling.ended(&stamp, true, now);
+    }
+    let day = Duration::from_secs(86_400);
+    let Err(ReadyAt::At(at)) = ceiling.take(START.plus(ms(60_000))) else { panic!("the day is used up") };
+    assert!(at >= START.plus(day) && at <= START.plus(day + day / 500), "{:?}", at.since(START));
+}
+
+#[test]
+fn bulk_alone_has_the_whole_ceiling() {
+    let mut ceiling = Ceiling::new(&rates("50/s"), None, START);
+    let (mut now, mut sent) = (START, 0);
+    while now.since(START) < Duration::from_secs(60) {
+        now = now.plus(ms(1));
+        if ceiling.has_room_for_bulk(now)
+            && let Ok(stamp) = ceiling.take(now)
+        {
+            stamp.written(now);
+            ceiling.ended(&stamp, true, now);
+            sent += 1;
+        }
+    }
+    assert!(sent >= 2940, "{sent} of 3000");
+}
+
+#[test]
+fn bulk_leaves_room_for_interactive_traffic_as_it_was_lately() {
+    let mut ceiling = Ceiling::new(&rates("100/min"), None, START);
+    let (mut now, mut sent) = (START, [0; 2]);
+    let mut waiting: Option<Mono> = None;
+    let mut waits = Vec::new();
+    while now.since(START) < Duration::from_secs(1200) {
+        now = now.plus(ms(10));
+        if now.since(START).as_millis().is_multiple_of(10_000) {
+            waiting = Some(now);
+        }
+        let is_bulk = waiting.is_none();
+        if (is_bulk && !ceiling.has_room_for_bulk(now)) || now.since(START) < Duration::from_secs(1) {
+            continue;
+        }
+        let Ok(stamp) = ceiling.take(now) else { continue };
+        if let Some(since) = waiting.take() {
+            ceiling.interactive_started(now);
+            waits.push(now.since(since));
+        }
+        stamp.written(now);
+        ceiling.ended(&stamp, true, now);
+        sent[usize::from(is_bulk)] += 1;
+    }
+    let total = sent[0] + sent[1];
+    assert!(total >= 1900, "{total} of 2000");
+    let late = waits.iter().skip(30).filter(|wait| **wait > ms(700)).count();
+    assert_eq!(late, 0, "{waits:?}");
+}

@@ -144,6 +144,7 @@ impl<E: Endpoint> Lane<E> {
         Held {
             tag: delivery.tag,
             section: delivery.section,
+            keys: self.shared.hasher.keys(job.to, &job.purpose),
             job,
             body: delivery.body,
             route,
@@ -179,10 +180,12 @@ impl<E: Endpoint> Lane<E> {
         if held.expires_at <= now {
             return self.expire(held);
         }
-        if self.successors.superseded(&held.job) {
+        let (key, job) = (held.keys.purpose, &held.job);
+        if self.shared.memory.with(|memory| memory.newest.superseded(key, &job.id, job.created_at)) {
             return self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
         }
-        self.successors.note(&held.job, held.expires_at, now);
+        let expires_at = held.expires_at;
+        self.shared.memory.with(|memory| memory.newest.note(key, &job.id, job.created_at, expires_at, now));
         let Some(mut held) = self.spill(held, now) else { return };
         let due = not_before.filter(|at| *at > now).map(|at| self.clock.mono_of(at));
         held.ready_at = due.unwrap_or(held.ready_at);

@@ -75,7 +75,7 @@ impl<E: Endpoint> Lane<E> {
             taken_at: held.taken_at,
             attempts: held.attempts,
             max_wait: held.route.max_wait,
-            superseded: !self.successors.is_newest(&held.job),
+            superseded: !self.shared.memory.is_newest(held),
         };
         admit(&waiting, now)
     }
@@ -90,7 +90,7 @@ impl<E: Endpoint> Lane<E> {
         self.metrics.permit_wait.observe(permit_wait.as_secs_f64());
         self.tell_resumed(&held);
         if held.attempts == 0 {
-            self.count_recipient(&held.job, permit_at);
+            self.count_recipient(&held, permit_at);
         }
         let pass = self.breaker.start();
         self.served.began(permit_at);

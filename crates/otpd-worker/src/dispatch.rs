@@ -42,7 +42,6 @@ use crate::metrics::LaneMetrics;
 use crate::reconfigure::{self, Inbox, routes_of};
 use crate::settings::{LaneSettings, Shared};
 use crate::spill::Looks;
-use crate::successors::Successors;
 use crate::waiting_room::WaitingRoom;
 use crate::worker::LaneState;
 
@@ -74,7 +73,6 @@ pub struct Lane<E: Endpoint> {
     /// The route of jobs whose own is not known here.
     pub(crate) own_route: Arc<Route>,
     pub(crate) room: WaitingRoom,
-    pub(crate) successors: Successors,
     pub(crate) ceiling: Ceiling,
     /// The requests of others were counted in this session.
     pub(crate) window_is_ours: bool,
@@ -141,7 +139,6 @@ impl<E: Endpoint> Lane<E> {
             checkpoint: queue.checkpoint,
             orders: None,
             room: WaitingRoom::default(),
-            successors: Successors::default(),
             ceiling,
             window_is_ours: false,
             breaker: Breaker::default(),

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use otpd_core::{
-    Answered, Change, FactKind, Gate, Mono, Outcome, Pass, Reason, Scope, SendJob, TrafficClass, UnixMs,
-};
+use otpd_core::{Answered, Change, FactKind, Gate, Mono, Outcome, Pass, Reason, Scope, TrafficClass, UnixMs};
 use otpd_queue::{Settlement, Then};
 
 use crate::dispatch::Lane;
@@ -55,25 +53,24 @@ impl<E: Endpoint> Lane<E> {
     }
 
     fn recipient_ready_at(&self, held: &Held, now: Mono) -> Mono {
-        let paused = self.pairs.ready_at(held.job.to, now);
+        let paused = self.pairs.ready_at(held.keys.recipient, now);
         if held.attempts > 0 {
             return paused; // counted when it was first sent
         }
-        let limits = self.shared.recipients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        limits.ready_at(held.job.to, now).max(paused)
+        let limited = self.shared.memory.with(|memory| memory.recipients.ready_at(held.keys.recipient, now));
+        limited.max(paused)
     }
 
     /// A job starts on its way to its recipient for the first time.
-    pub(crate) fn count_recipient(&self, job: &SendJob, now: Mono) {
-        self.shared.recipients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).sent(job.to, now);
+    pub(crate) fn count_recipient(&self, held: &Held, now: Mono) {
+        self.shared.memory.with(|memory| memory.recipients.sent(held.keys.recipient, now));
     }
 
     /// An attempt that reached nobody is taken back: from the job, and from its recipient if it was the first.
     pub(crate) fn take_back(&self, held: &mut Held) {
         held.attempts = held.attempts.saturating_sub(1);
         if held.attempts == 0 {
-            let recipients = &self.shared.recipients;
-            recipients.lock().unwrap_or_else(std::sync::PoisonError::into_inner).not_sent(held.job.to);
+            self.shared.memory.with(|memory| memory.recipients.not_sent(held.keys.recipient));
         }
     }
 
@@ -114,7 +111,7 @@ impl<E: Endpoint> Lane<E> {
 
     fn pause(&mut self, held: &Held, scope: Scope, reason: Reason, until: Mono, now: Mono) {
         match scope {
-            Scope::Pair | Scope::Recipient => self.pairs.pause(held.job.to, until, now),
+            Scope::Pair | Scope::Recipient => self.pairs.pause(held.keys.recipient, until, now),
             Scope::Account
             | Scope::App
             | Scope::Sender

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use otpd_core::{Life, Mono, Refusals, Route, SendJob, UnixMs};
+use otpd_core::{JobKeys, Life, Mono, Refusals, Route, SendJob, UnixMs};
 use otpd_queue::{Section, Tag, TraceContext};
 
 /// A job in a lane, with all that settling it needs.
@@ -14,6 +14,8 @@ pub struct Held {
     pub section: Section,
     /// The job, parsed.
     pub job: SendJob,
+    /// Its recipient and purpose, as facts name them.
+    pub keys: JobKeys,
     /// The job, as published.
     pub body: Bytes,
     /// Its route.

@@ -8,15 +8,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use otpd_core::checkpoint::LONG;
-use otpd_core::hand_over::{HandOver, ReadAt, TakenOver};
-use otpd_core::{
-    Ceiling, Checkpoint, Fact, JobId, Known, Life, Mono, ProviderName, Rate, Recent, UnixMs, recent,
-};
+use otpd_core::hand_over::{ReadAt, TakenOver};
+use otpd_core::memory::Author;
+use otpd_core::{Ceiling, Checkpoint, Fact, JobId, Known, Life, Mono, ProviderName, Rate, UnixMs, recent};
 use otpd_queue::{Listener, News, When};
 
 use crate::clock::Clock;
+use crate::held::Held;
 
-/// What a window is known to be longer than it is: margins, and clocks that differ.
+/// What a window must be known beyond its length: its margin, and clocks that differ.
 const MARGIN: Duration = Duration::from_secs(2);
 
 /// The memory of one process.
@@ -26,52 +26,61 @@ pub struct Memory {
     inner: Mutex<Inner>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
-    recent: Recent,
-    lanes: HashMap<ProviderName, LaneMemory>,
+    memory: otpd_core::Memory,
+    windows: HashMap<ProviderName, Window>,
 }
 
-/// What is known of one account.
+/// How far back the requests to an account must be known.
 #[derive(Debug, Default)]
-struct LaneMemory {
-    requests: HandOver,
+struct Window {
     /// The longest window of its ceiling; zero while this process has no lane of it.
-    window: Duration,
+    longest: Duration,
     /// A checkpoint was read: what is older than it need not be.
     has_checkpoint: bool,
 }
 
 impl Memory {
-    /// An empty memory, which dates what it hears by `clock`.
+    /// An empty memory, which dates what it hears by `clock`; each recipient may get messages up to `limits`.
     #[must_use]
-    pub fn new(clock: Clock) -> Self {
-        Self { clock, inner: Mutex::default() }
+    pub fn new(clock: Clock, limits: Vec<Rate>) -> Self {
+        let inner = Inner { memory: otpd_core::Memory::new(limits), windows: HashMap::new() };
+        Self { clock, inner: Mutex::new(inner) }
+    }
+
+    /// Does something with what is remembered.
+    pub(crate) fn with<T>(&self, does: impl FnOnce(&mut otpd_core::Memory) -> T) -> T {
+        does(&mut self.inner().memory)
     }
 
     /// The lane of `provider` goes by this ceiling.
     pub(crate) fn set_ceiling(&self, provider: &ProviderName, rates: &[Rate]) {
         let mut inner = self.inner();
-        let lane = inner.lanes.entry(provider.clone()).or_default();
-        lane.requests.set_rates(rates);
-        lane.window = rates.iter().map(|rate| rate.per).max().unwrap_or_default();
+        inner.memory.follow(provider, rates);
+        inner.windows.entry(provider.clone()).or_default().longest =
+            rates.iter().map(|rate| rate.per).max().unwrap_or_default();
     }
 
     /// What is known of a life of a job, as the lane of `provider` sees it.
     pub(crate) fn known(&self, job: &JobId, life: Life, provider: &ProviderName) -> Known {
-        self.inner().recent.known(job, life, provider)
+        self.with(|memory| memory.recent.known(job, life, provider))
+    }
+
+    /// True unless a newer job for the same recipient and purpose is known, in whichever lane.
+    pub(crate) fn is_newest(&self, held: &Held) -> bool {
+        self.with(|memory| memory.newest.is_newest(held.keys.purpose, &held.job.id))
     }
 
     /// Remembers what this process did.
     pub(crate) fn remember(&self, fact: &Fact, now: UnixMs) {
-        self.inner().recent.fold(fact, now);
+        self.with(|memory| memory.did(fact, now));
     }
 
     /// Counts the requests of other owners of a lane in its ceiling.
     pub(crate) fn take_over(&self, provider: &ProviderName, ceiling: &mut Ceiling, now: Mono) -> TakenOver {
-        let mut inner = self.inner();
-        let lane = inner.lanes.entry(provider.clone()).or_default();
-        lane.requests.apply(ceiling, now)
+        self.with(|memory| memory.hand_over(provider).map(|requests| requests.apply(ceiling, now)))
+            .unwrap_or_default()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -87,19 +96,15 @@ impl Listener for Memory {
             When::Past => ReadAt::past(mono, wall),
         };
         let mut inner = self.inner();
-        let Inner { recent, lanes } = &mut *inner;
+        let Inner { memory, windows } = &mut *inner;
         for news in &news {
             match news {
-                News::Fact(fact) => {
-                    recent.fold(fact, wall);
-                    lanes.entry(fact.provider.clone()).or_default().requests.note(fact, read_at);
-                }
+                News::Fact(fact) => memory.fold(fact, read_at, Author::Another),
                 News::Opened { provider, claim, checkpoint } => {
-                    let lane = lanes.entry(provider.clone()).or_default();
                     let checkpoint: Option<Checkpoint> =
                         checkpoint.as_deref().and_then(|json| serde_json::from_str(json).ok());
-                    lane.has_checkpoint |= checkpoint.is_some();
-                    lane.requests.note_opened(claim, checkpoint.as_ref(), read_at);
+                    windows.entry(provider.clone()).or_default().has_checkpoint |= checkpoint.is_some();
+                    memory.opened(provider, claim, checkpoint.as_ref(), read_at);
                 }
             }
         }
@@ -107,15 +112,15 @@ impl Listener for Memory {
 
     fn horizon(&self) -> Duration {
         let inner = self.inner();
-        let unknown =
-            inner.lanes.values().filter(|lane| !lane.has_checkpoint).map(|lane| lane.window + MARGIN);
-        unknown.max().unwrap_or_default().max(recent::WINDOW)
+        let unknown = inner.windows.values().filter(|window| !window.has_checkpoint);
+        let windows = unknown.map(|window| window.longest + MARGIN).max().unwrap_or_default();
+        windows.max(recent::WINDOW).max(inner.memory.recipients.longest())
     }
 
     /// A checkpoint tells only of windows longer than a minute: the requests of shorter ones are read one by one.
     fn knows_window(&self, provider: &ProviderName, known: Duration) -> bool {
-        self.inner().lanes.get(provider).is_none_or(|lane| {
-            let needed = if lane.has_checkpoint { lane.window.min(LONG) } else { lane.window };
+        self.inner().windows.get(provider).is_none_or(|window| {
+            let needed = if window.has_checkpoint { window.longest.min(LONG) } else { window.longest };
             needed.is_zero() || known >= needed + MARGIN
         })
     }

@@ -8,14 +8,15 @@
 //! bounds how much of the backlog the lane sees, and a ceiling needs no more than that to be used.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use otpd_core::{Pace, ProviderName, Rate, Recipients, RetryPolicy, Route, RouteTable};
+use otpd_core::{Pace, ProviderName, Rate, RetryPolicy, Route, RouteTable};
 use tokio::sync::watch;
 
 use crate::dispatch::Lane;
 use crate::endpoint::Endpoint;
+use crate::memory::Memory;
 use crate::settings::{LaneSettings, Shared};
 
 /// Everything a running lane may be told anew.
@@ -45,14 +46,14 @@ pub type Inbox<E> = watch::Receiver<Latest<E>>;
 #[derive(Debug)]
 pub struct Steering<E> {
     lanes: Vec<(ProviderName, watch::Sender<Latest<E>>)>,
-    recipients: Arc<Mutex<Recipients>>,
+    memory: Arc<Memory>,
 }
 
 impl<E: Endpoint> Steering<E> {
     /// Of lanes that share this; none yet.
     #[must_use]
     pub fn new(shared: &Shared) -> Self {
-        Self { lanes: Vec::new(), recipients: shared.recipients.clone() }
+        Self { lanes: Vec::new(), memory: shared.memory.clone() }
     }
 
     /// Where the lane of `provider` gets its orders from.
@@ -65,7 +66,7 @@ impl<E: Endpoint> Steering<E> {
     /// Tells every lane its orders, and all of them what a recipient may get. A lane without orders
     /// goes on as before.
     pub fn tell(&self, orders: Vec<Orders<E>>, recipient_limits: Vec<Rate>) {
-        self.recipients.lock().unwrap_or_else(PoisonError::into_inner).set_limits(recipient_limits);
+        self.memory.with(|memory| memory.recipients.set_limits(recipient_limits));
         for orders in orders {
             if let Some((_, lane)) = self.lanes.iter().find(|(name, _)| *name == orders.settings.provider) {
                 lane.send_replace(Some(Arc::new(orders)));

@@ -1,9 +1,9 @@
 //! What a lane is told: valid values, made once from the config.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use otpd_core::{OnAmbiguous, ProviderName, Rate, Recipients, RetryPolicy, RouteTable};
+use otpd_core::{OnAmbiguous, ProviderName, Rate, RecipientHasher, RetryPolicy, RouteTable};
 
 use crate::board::Board;
 use crate::memory::Memory;
@@ -35,12 +35,18 @@ pub struct Shared {
     pub retry: RetryPolicy,
     /// Whether dead letters keep the code.
     pub keep_code: bool,
-    /// What each recipient got from any lane of this process.
-    pub recipients: Arc<Mutex<Recipients>>,
+    /// Makes the keys by which recipients are known.
+    pub hasher: RecipientHasher,
     /// What the lanes of this process know of jobs and of each other's requests.
     pub memory: Arc<Memory>,
     /// How busy the lanes of this process are.
     pub board: Arc<Board>,
+}
+
+/// Makes keys that no other process understands: for a fleet without a key of its own.
+#[must_use]
+pub fn private_hasher() -> RecipientHasher {
+    RecipientHasher::new(&rand::random::<[u8; 32]>())
 }
 
 impl LaneSettings {

@@ -76,7 +76,7 @@ impl<E: Endpoint> Lane<E> {
 
     /// Into the room again, unless a newer code has come meanwhile.
     pub(crate) fn back_to_the_room(&mut self, held: Held, due: Option<Mono>) {
-        if !self.successors.is_newest(&held.job) {
+        if !self.shared.memory.is_newest(&held) {
             self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
         } else if let Some(replaced) = self.room.enter(held, due) {
             self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);

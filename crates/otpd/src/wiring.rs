@@ -2,11 +2,11 @@
 //! running lanes follow another config.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use otpd_core::{ProviderName, Recipients};
+use otpd_core::ProviderName;
 use otpd_providers::Transport;
-use otpd_worker::{Board, Clock, LaneSettings, Memory, Orders, Shared};
+use otpd_worker::{Board, Clock, LaneSettings, Memory, Orders, Shared, private_hasher};
 
 use crate::config::{Config, Environment, OpenProvider, ProviderConfig};
 use crate::failure::Failure;
@@ -62,8 +62,8 @@ pub(crate) fn shared(config: &Config, clock: Clock) -> Shared {
         routes: Arc::new(config.routes.clone()),
         retry: config.retry,
         keep_code: config.dead.keep_code,
-        recipients: Arc::new(Mutex::new(Recipients::new(config.recipient_limits.clone()))),
-        memory: Arc::new(Memory::new(clock)),
+        hasher: private_hasher(),
+        memory: Arc::new(Memory::new(clock, config.recipient_limits.clone())),
         board: Arc::new(Board::new(config.providers.iter().map(|p| p.name.clone()))),
     }
 }

@@ -7,12 +7,13 @@ use jsonschema::Validator;
 use otpd::schema;
 use otpd_core::fact::Timings;
 use otpd_core::{
-    Class, Fact, FactKind, JobId, MessageId, Metadata, Phone, ProviderName, Reason, RouteName, SendJob,
-    UnixMs,
+    Class, Fact, FactKind, JobId, JobKeys, Life, MessageId, Metadata, Phone, ProviderName, PurposeKey,
+    Reason, RecipientKey, RouteName, SendJob, UnixMs,
 };
 use serde_json::{Value, json};
 
 const NOW: UnixMs = UnixMs(1_795_167_000_000);
+const KEYS: JobKeys = JobKeys { recipient: RecipientKey(7), purpose: PurposeKey(u64::MAX) };
 
 fn validator(schema: &Value) -> Validator {
     jsonschema::options().should_validate_formats(true).build(schema).unwrap()
@@ -157,7 +158,8 @@ fn every_fact_is_an_event_of_the_document() {
         for (class, reason) in Class::ALL.iter().cycle().zip(Reason::ALL) {
             let job = JobId::parse("login-7f3a").unwrap();
             let bare = Fact::new(kind, job, ProviderName::parse("verihubs").unwrap(), NOW);
-            let mut full = bare.clone().about(Phone::parse("+628123456890").unwrap());
+            let mut full = bare.clone().about(Phone::parse("+628123456890").unwrap()).keyed(KEYS, NOW);
+            full.life = Life::after(NOW);
             full.attempt = 2;
             full.route = RouteName::parse("login").ok();
             full.class = Some(*class);
@@ -188,7 +190,7 @@ fn the_document_knows_every_field_of_a_fact() {
     let known = schema["definitions"]["EventData"]["properties"].as_object().unwrap();
     let mut fact =
         Fact::new(FactKind::Accepted, JobId::parse("a").unwrap(), ProviderName::parse("p").unwrap(), NOW);
-    fact = fact.about(Phone::parse("+628123456890").unwrap());
+    fact = fact.about(Phone::parse("+628123456890").unwrap()).keyed(KEYS, NOW).in_life(Life::after(NOW));
     fact.route = RouteName::parse("login").ok();
     fact.class = Some(Class::Accepted);
     fact.reason = Some(Reason::MissingId);

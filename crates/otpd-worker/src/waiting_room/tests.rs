@@ -13,6 +13,10 @@ fn held(place: u64, id: &str, to: &str, class: TrafficClass, expires: u64) -> He
         tag: Tag { session: 1, number: place },
         section: Section::Main,
         job: SendJob::parse(body.as_bytes(), UnixMs(0)).unwrap(),
+        keys: otpd_core::JobKeys {
+            recipient: otpd_core::RecipientKey(place),
+            purpose: otpd_core::PurposeKey(place),
+        },
         body: Bytes::new(),
         route: Arc::new(Route { class, ..Route::of_provider(&provider) }),
         hops: 0,

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use otpd_core::{
-    Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Rate, Reason, Recipients,
-    RetryPolicy, Route, RouteTable, Scope, SendJob, Stamp, UnixMs,
+    Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Rate, Reason, RecipientHasher,
+    Recipients, RetryPolicy, Route, RouteTable, Scope, SendJob, Stamp, UnixMs,
 };
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
@@ -161,8 +161,8 @@ impl Bench {
             routes: Arc::new(RouteTable::new([provider("p"), provider("q")], setup.routes)),
             retry: RetryPolicy::default(),
             keep_code: setup.keep_code,
-            memory: Arc::new(Memory::new(clock)),
-            recipients: Arc::new(Mutex::new(Recipients::new(setup.recipients))),
+            memory: Arc::new(Memory::new(clock, setup.recipients)),
+            hasher: RecipientHasher::new(b"test"),
             board: Arc::new(Board::new([provider("p"), provider("q")])),
         };
         let script = Arc::new(Script {

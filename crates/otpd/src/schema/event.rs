@@ -55,6 +55,9 @@ pub struct EventData {
     pub route: Option<String>,
     /// Attempts made so far, over all providers.
     pub attempt: Option<u32>,
+    /// Which life of the job this is about: absent for the first; for one that began with a replay, or with the
+    /// same id published anew, the time in milliseconds at which the life before ended.
+    pub life: Option<u64>,
     /// The class of the provider's answer.
     #[schemars(extend("enum" = Class::ALL.map(Class::as_str)))]
     pub class: Option<String>,
@@ -68,6 +71,17 @@ pub struct EventData {
     pub message_id: Option<String>,
     /// The recipient, masked: `+62*******890`.
     pub to: Option<String>,
+    /// The recipient as a keyed hash, only where the fleet has a key for it: the same for the same number, and
+    /// worth nothing without the key. Workers keep the recipients' limits by it.
+    #[schemars(regex(pattern = "^[0-9a-f]{16}$"))]
+    pub recipient_key: Option<String>,
+    /// Recipient and purpose as a keyed hash, only where the fleet has a key for it: of two jobs with the same
+    /// one only the newer is sent.
+    #[schemars(regex(pattern = "^[0-9a-f]{16}$"))]
+    pub purpose_key: Option<String>,
+    /// When the code was made: says which of two jobs with the same `purpose_key` is the newer.
+    #[schemars(extend("format" = "date-time"))]
+    pub created_at: Option<String>,
     /// The metadata of the job.
     pub metadata: Option<BTreeMap<String, String>>,
     /// When the next attempt is due (`otp.job.retrying`).
