@@ -71,7 +71,6 @@ async fn through(queue: &Queue, round: usize, jobs: usize, in_flight: usize) -> 
         retry: RetryPolicy::default(),
         keep_code: true,
         hasher: RecipientHasher::new(b"bench"),
-        hasher: otpd_worker::private_hasher(),
         memory: Arc::new(otpd_worker::Memory::new(Clock::system(), Vec::new())),
         board: Arc::default(),
     };

@@ -13,9 +13,11 @@ use otpd_queue::{
     Carried, DeadFilter, Difference, LanePlan, Leftovers, Move, Owners, Plan, QueueError, Section,
     Settlement, Standing, Then, Trial,
 };
+use otpd_sim::MockConfig;
 use otpd_tests::rabbit::{
     LaneInHand, PATIENCE, channel, depth, enqueue_all, now, plan, provider, rabbit, route,
 };
+use otpd_tests::scene::Scene;
 use otpd_tests::{Broker, eventually};
 
 /// A plan in which these routes begin with one provider, beside each provider's own.
@@ -404,4 +406,35 @@ async fn a_retired_provider_s_jobs_may_be_buried_without_their_codes() {
     assert_eq!(ours.count(), 307);
     let mut facts = queue.follow(Duration::from_secs(3600)).await.unwrap();
     assert_eq!(facts.recv().await.unwrap().kind, FactKind::Dead);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_waits_for_its_lanes_and_makes_everything_on_an_empty_broker() {
+    let broker = Broker::shared();
+    let config =
+        "[providers.a]\nkind = \"betatel\"\nbase_url = \"{mock}\"\napi_key = \"k\"\naccount_id = \"i\"\n";
+    let scene =
+        Scene::set(broker, &broker.url(), config, &[("a", false, &["a"])], MockConfig::default()).await;
+    scene.edit_config(|text| {
+        format!("{text}{}", text[text.find("[providers.a]").unwrap()..].replace(".a]", ".b]"))
+    });
+    let waiting = scene.worker();
+    eventually("the worker to say what it waits for", PATIENCE, || async {
+        let said = scene.log();
+        (said.contains("lane.b is missing") && said.contains("run `otpd topology apply`")).then_some(())
+    })
+    .await;
+    assert_eq!(waiting.admin("/readyz").await.unwrap().0, 503);
+    let (code, _, said) = scene.otpd(&["topology", "apply"]);
+    assert_eq!(code, 0, "{said}");
+    waiting.ready().await;
+    assert!(waiting.stop().await.success());
+
+    let elsewhere = format!("prefix = \"{}\"", broker.prefix());
+    scene.edit_config(|text| text.replace(&format!("prefix = \"{}\"", scene.plan.prefix), &elsewhere));
+    let first = scene.worker();
+    first.ready().await;
+    let (code, said, _) = scene.otpd(&["topology", "check"]);
+    assert_eq!((code, said.contains("as configured")), (0, true), "{said}");
+    assert!(first.stop().await.success());
 }

@@ -66,5 +66,6 @@ kept_by_both! {
         applied_twice_is_as_planned
         a_changed_plan_is_reported
         depths_count_what_waits
+        a_retired_lane_leaves_its_jobs_to_another_or_to_the_dead_letters
     }
 }

@@ -112,7 +112,9 @@ async fn each_user_can_do_its_work_and_not_another_s() {
     let definitions = stage.folder.write("definitions.json", &definitions().to_string());
     broker.ctl(&["import_definitions", definitions.to_str().unwrap()]);
 
-    // The worker makes what is missing, and works.
+    // The operator makes everything; the worker may make nothing, and works.
+    stage.cannot("otpd-worker", &["topology", "apply"]);
+    assert!(stage.can("otpd-operator", &["topology", "apply"]).contains("as configured"));
     let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
     let mut command = tokio::process::Command::from(stage.command("otpd-worker", &["worker"]));
     command.env("OTPD__ADMIN__LISTEN", format!("\"{admin}\"")).kill_on_drop(true);
@@ -148,7 +150,6 @@ async fn each_user_can_do_its_work_and_not_another_s() {
         stage.cannot(user, &["topology", "check"]);
     }
 
-    // The policy that bounds the stream changes nothing that the worker compares.
     assert!(stage.can("otpd-operator", &["topology", "check"]).contains("as configured"));
     assert!(stage.can("otpd-operator", &["dead", "replay"]).contains("replayed 1"));
     stage.can("otpd-operator", &["dead", "purge", "--yes"]);

@@ -32,7 +32,6 @@ fn a_mistake_in_a_custom_resource_is_refused() {
         ("configure:", "config:", "Permission otpd-producer: /spec/permissions"),
         ("exchange:", "exchanges:", "TopicPermission otpd-worker-events: /spec/permissions"),
         ("deletionPolicy: retain", "deletionPolicy: keep", "Vhost otp: /spec/deletionPolicy"),
-        ("max-length-bytes:", "max-length-byte:", "Policy otpd-events-size: /spec/definition"),
         ("additionalConfig:", "extraConfig:", "RabbitmqCluster otpd-rabbitmq: /spec/rabbitmq"),
         ("secretKey:", "key:", "ExternalSecret otpd-broker: /spec/data/0"),
         ("kind: Vhost", "kind: VHost", "VHost otp: schemas/ knows no such kind"),
