@@ -80,7 +80,7 @@ pub struct Bench {
     stops: mpsc::UnboundedReceiver<StopOrder>,
     pub state: watch::Receiver<LaneState>,
     pub drain: CancellationToken,
-    pub lane: JoinHandle<()>,
+    pub lane: JoinHandle<usize>,
     session: u32,
     next: u64,
     /// Announcements are read back in time.
