@@ -80,7 +80,11 @@ async fn replayed_letters_outlive_a_graceful_stop() {
     scene.edit_config(|text| text.replace("2/s", "100/s"));
     let _second = scene.worker();
     scene.until("every replayed job to be sent", |s| accepted(s, 0).len() == 40).await;
-    println!("40 replayed: {} sent, {} of them after the stop", accepted(&scene, 0).len(), accepted(&scene, from).len());
+    println!(
+        "40 replayed: {} sent, {} of them after the stop",
+        accepted(&scene, 0).len(),
+        accepted(&scene, from).len()
+    );
     assert_eq!(scene.duplicates(), 0);
 }
 
@@ -149,7 +153,7 @@ async fn a_letter_that_the_broker_buried_is_sent_when_it_is_replayed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_waits_anew_but_its_code_does_not_live_anew() {
     let broker = Broker::shared();
-    let route = "[routes.verihubs]\nttl = \"20s\"\nmax_wait = \"2s\"\n";
+    let route = "[limits]\nrecipient = \"off\"\n[routes.verihubs]\nttl = \"20s\"\nmax_wait = \"2s\"\n";
     let mut scene = scene(broker, route, "invalid_request=100%").await;
     let worker = scene.worker();
     worker.ready().await;

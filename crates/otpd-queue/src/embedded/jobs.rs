@@ -136,8 +136,9 @@ pub(super) fn hand_out(
     let bulk_out: usize = file
         .prepare_cached("SELECT count(*) FROM jobs WHERE lane = ?1 AND section = 1 AND out = 1")?
         .query_row([lane], |row| row.get::<_, i64>(0).map(|n| usize::try_from(n).unwrap_or(0)))?;
-    let bulk =
-        format!("SELECT {COLUMNS} FROM jobs WHERE lane = ?1 AND section = 1 AND out = 0 ORDER BY id LIMIT ?2");
+    let bulk = format!(
+        "SELECT {COLUMNS} FROM jobs WHERE lane = ?1 AND section = 1 AND out = 0 ORDER BY id LIMIT ?2"
+    );
     let room = limit((most - out.len()).min(BULK_OUT.saturating_sub(bulk_out)));
     let few = mark_out(file, &bulk, params![lane, room])?;
     out.extend(few);
@@ -150,10 +151,8 @@ fn mark_out(
     query: &str,
     parameters: &[&dyn rusqlite::ToSql],
 ) -> rusqlite::Result<Vec<Delivery>> {
-    let found: Vec<Delivery> = file
-        .prepare_cached(query)?
-        .query_map(parameters, delivery)?
-        .collect::<rusqlite::Result<_>>()?;
+    let found: Vec<Delivery> =
+        file.prepare_cached(query)?.query_map(parameters, delivery)?.collect::<rusqlite::Result<_>>()?;
     for delivery in &found {
         file.prepare_cached("UPDATE jobs SET out = 1 WHERE id = ?1")?.execute([row_of(delivery.tag)])?;
     }

@@ -96,12 +96,7 @@ pub(super) fn page(
 }
 
 /// Carries out `fate` for the letters at `seqs`, in order, up to the first whose route is gone.
-pub(super) fn carry_out(
-    file: &Connection,
-    seqs: &[i64],
-    fate: Fate,
-    now: UnixMs,
-) -> rusqlite::Result<Done> {
+pub(super) fn carry_out(file: &Connection, seqs: &[i64], fate: Fate, now: UnixMs) -> rusqlite::Result<Done> {
     let mut done = Done::default();
     for seq in seqs {
         let gone = match fate {

@@ -285,7 +285,10 @@ async fn odd_rows_do_no_harm() {
     assert!(history(&folder).is_empty());
     let got = delivery(&mut alpha).await;
     assert_eq!((got.message_id, got.taken_at, got.body.len()), (None, Some(UnixMs(0)), 0));
-    assert_eq!(got.carried, Carried { attempts: 0, hops: crate::seam::MOST_CARRIED, route: None, ..Carried::default() });
+    assert_eq!(
+        got.carried,
+        Carried { attempts: 0, hops: crate::seam::MOST_CARRIED, route: None, ..Carried::default() }
+    );
 
     let letters = queue.dead_letters(&DeadFilter::default(), now(), 10).await.unwrap();
     let [letter] = &letters[..] else { panic!("{letters:?}") };

@@ -87,8 +87,10 @@ impl Pile {
         let (left, others) = waiting_and_consumers(&open, &plan.dead()).await?;
         open.close().await;
         if others > 0 {
-            warn!(consumers = others,
-                "somebody else looks through the dead letters at this moment; those that they hold are not looked at");
+            warn!(
+                consumers = others,
+                "somebody else looks through the dead letters at this moment; those that they hold are not looked at"
+            );
         }
         Ok(Self { link: link.clone(), plan, takers: Vec::new(), left, stay: left })
     }
@@ -113,8 +115,10 @@ impl Pile {
         while self.left > 0 {
             let Some(taker) = self.taker().await? else { break };
             let Some(got) = taker.next(&dead).await? else {
-                warn!(letters = self.left,
-                    "these dead letters were taken by somebody else meanwhile, or grew too old; they are not looked at");
+                warn!(
+                    letters = self.left,
+                    "these dead letters were taken by somebody else meanwhile, or grew too old; they are not looked at"
+                );
                 self.left = 0;
                 break;
             };

@@ -183,7 +183,9 @@ impl Replay<'_> {
         let verb = if dry_run { "would replay" } else { "replayed" };
         output::line(&format!("{verb} {} dead letters", letters.len()))?;
         if expired > 0 {
-            output::line(&format!("refused {expired}: the code has expired, counted from when the job was first taken"))?;
+            output::line(&format!(
+                "refused {expired}: the code has expired, counted from when the job was first taken"
+            ))?;
         }
         if no_job > 0 {
             output::line(&format!("refused {no_job}: no code was kept, or the body is no job"))?;
