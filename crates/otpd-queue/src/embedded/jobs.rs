@@ -145,6 +145,12 @@ pub(super) fn hand_out(
     Ok(out)
 }
 
+/// Every job of a lane, oldest first, handed out or not. Marks nothing.
+pub(super) fn all(file: &Connection, lane: i64) -> rusqlite::Result<Vec<Delivery>> {
+    let query = format!("SELECT {COLUMNS} FROM jobs WHERE lane = ?1 ORDER BY id");
+    file.prepare(&query)?.query_map([lane], delivery)?.collect()
+}
+
 /// The jobs that `query` finds, each marked as handed out.
 fn mark_out(
     file: &Connection,

@@ -372,7 +372,7 @@ mod tests {
             .number(headers::HOP, Some(u32::MAX.into()));
         let mut got = lapin::message::Delivery::mock(1, "x".into(), "p".into(), false, Vec::new());
         got.properties = BasicProperties::default().with_headers(most.table());
-        let carried = delivery(1, got).carried;
+        let carried = delivery(1, Section::Main, got).carried;
         assert_eq!((carried.attempts, carried.hops), (MOST_CARRIED, MOST_CARRIED));
         let nonsense = Headers::default()
             .text(headers::ATTEMPT, Some("lots"))
