@@ -46,7 +46,7 @@ fn permit(c: &mut Criterion) {
     }
     let waiting = Waiting {
         expires_at: UnixMs(300_000),
-        taken_at: UnixMs(500),
+        since: UnixMs(500),
         attempts: 0,
         max_wait: Some(Duration::from_secs(30)),
         superseded: false,

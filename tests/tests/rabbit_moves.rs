@@ -15,13 +15,13 @@ use std::time::{Duration, Instant};
 use lapin::Channel;
 use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use otpd_core::{Fact, FactKind};
+use otpd_core::{Fact, FactKind, Life, Reason};
 use otpd_queue::rabbitmq::Rabbit;
-use otpd_queue::{Carried, Delivery, Move, Plan, Section, Settlement, Then};
+use otpd_queue::{Burial, Carried, DeadFilter, Delivery, Move, Plan, Section, Settlement, Then};
 use otpd_tests::rabbit::{
     LaneInHand, PATIENCE, accepted, channel, enqueue_all, now, plan, provider, rabbit, route,
 };
-use otpd_tests::{Broker, eventually};
+use otpd_tests::{Broker, Proxy, eventually};
 
 const LANE: &str = "verihubs";
 
@@ -129,6 +129,43 @@ async fn a_next_lane_in_trouble_slows_nothing(trouble: Trouble) {
     assert!(longest < Duration::from_secs(2), "longest {longest:?}");
     let unconfirmed = lane.settler.unconfirmed();
     assert!(unconfirmed < 20, "{unconfirmed} count against what may be in flight");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_dead_letters_is_whole_although_the_network_stands_still_for_3_s() {
+    let broker = Broker::shared();
+    let (_queue, plan, lane, jobs) = lane_with(2000, broker).await;
+    for job in &jobs {
+        let burial = Burial {
+            job: job.message_id.clone().unwrap(),
+            body: job.body.clone(),
+            reason: Reason::InvalidRequest,
+            class: None,
+            provider: provider(LANE),
+            route: Some(route(LANE)),
+            http_status: None,
+            attempts: 1,
+            detail: None,
+            died_at: now(),
+            taken_at: now(),
+            life: Life::default(),
+            trace: job.trace.clone(),
+        };
+        let fact = Fact { kind: FactKind::Dead, ..accepted(job, LANE) };
+        lane.settler.settle(Settlement { fact: Some(fact), then: Then::Bury(job.tag, Box::new(burial)) });
+    }
+    lane.settler.flush().await;
+    let proxy = Proxy::start(broker.address()).await;
+    let operator = rabbit(&proxy.url(), &plan);
+    operator.check_topology().await.unwrap();
+    let listing = tokio::spawn(async move {
+        operator.dead_letters(&DeadFilter::default(), now(), usize::MAX).await.unwrap().len()
+    });
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    proxy.swallow();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    proxy.resume();
+    assert_eq!(listing.await.unwrap(), 2000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::clock::UnixMs;
+use crate::life::Life;
 use crate::recent::Known;
 
 /// What an arriving job is, by what is known of its id.
@@ -20,28 +21,61 @@ pub enum Arrival {
     Duplicate,
     /// Settled before, only its acknowledgement was lost: acknowledge it.
     AlreadySettled,
+    /// The job ended, and its producer has published it again: a fresh message of the next life is to take
+    /// the place of this one, so that what is known of the former life settles nothing of it.
+    BeginAnew {
+        /// The next life.
+        life: Life,
+    },
 }
 
-/// Judges an arrival. `redelivered` is the broker's word that this very message went out before;
-/// `carried` the attempts its headers brought, `moved` whether another lane sent it here.
+/// What a message says of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arriving {
+    /// Which life of its job it belongs to.
+    pub life: Life,
+    /// The broker's word that this very message went out before.
+    pub redelivered: bool,
+    /// True if another lane, or this one, published it, not the job's producer.
+    pub moved: bool,
+    /// Attempts that were made before it was published.
+    pub attempts: u32,
+    /// The time before which it is not to be attempted.
+    pub not_before: Option<UnixMs>,
+    /// A time at which it was certainly not published yet, where it proves one.
+    pub published_after: Option<UnixMs>,
+}
+
+/// Judges an arrival by what is known of its life of the job.
 #[must_use]
-pub fn arrive(known: Known, redelivered: bool, carried: u32, moved: bool) -> Arrival {
-    match (known, redelivered) {
-        (Known::Accepted | Known::Ended { .. } | Known::Outlived | Known::MovedOn { .. }, true) => {
-            Arrival::AlreadySettled
+pub fn arrive(known: Known, message: &Arriving) -> Arrival {
+    let over = if message.redelivered { Arrival::AlreadySettled } else { Arrival::Duplicate };
+    let may_go_on = message.redelivered || message.moved;
+    match known {
+        Known::Nothing => Arrival::Work { attempts: message.attempts, not_before: message.not_before },
+        Known::Accepted | Known::Outlived => over,
+        Known::Ended { at } if message.is_younger_than(at) => Arrival::BeginAnew { life: Life::after(at) },
+        Known::Ended { .. } => over,
+        // Handed on by this lane, and here again by another: the routes have changed.
+        Known::MovedOn { .. } if message.moved && !message.redelivered => {
+            Arrival::Work { attempts: message.attempts, not_before: message.not_before }
         }
-        (Known::Accepted | Known::Outlived, false) => Arrival::Duplicate,
-        // Dead or expired, and published anew: somebody replays it on purpose.
-        (Known::Ended { .. } | Known::MovedOn { .. } | Known::Nothing, _) => {
-            Arrival::Work { attempts: carried, not_before: None }
-        }
-        (Known::Tried { attempts, not_before }, true) => {
-            Arrival::Work { attempts: attempts.max(carried), not_before: Some(not_before) }
-        }
-        (Known::Tried { attempts, not_before }, false) if moved => {
-            Arrival::Work { attempts: attempts.max(carried), not_before: Some(not_before) }
-        }
-        (Known::Tried { .. }, false) => Arrival::Duplicate,
+        Known::MovedOn { .. } => over,
+        Known::Tried { attempts, not_before } if may_go_on => Arrival::Work {
+            attempts: attempts.max(message.attempts),
+            not_before: message.not_before.max(Some(not_before)),
+        },
+        Known::Tried { .. } => Arrival::Duplicate,
+    }
+}
+
+impl Arriving {
+    /// Whether a producer published it after its job ended at `ended_at`. A message that comes for the
+    /// first time did not exist then, or it would have come before; a redelivered one has to prove it.
+    fn is_younger_than(&self, ended_at: UnixMs) -> bool {
+        let from_producer = self.life.is_first() && !self.moved;
+        let proved = self.published_after.is_some_and(|at| at > ended_at);
+        from_producer && (!self.redelivered || proved)
     }
 }
 
@@ -50,8 +84,8 @@ pub fn arrive(known: Known, redelivered: bool, carried: u32, moved: bool) -> Arr
 pub struct Waiting {
     /// From when on its code is of no use.
     pub expires_at: UnixMs,
-    /// When it was first taken.
-    pub taken_at: UnixMs,
+    /// Since when it waits: when it was first taken, or replayed.
+    pub since: UnixMs,
     /// Attempts made so far.
     pub attempts: u32,
     /// The longest it may wait for its first attempt.
@@ -93,36 +127,76 @@ pub fn admit(waiting: &Waiting, now: UnixMs) -> Admission {
 
 /// The way to the provider is part of the wait, up to a twentieth of it.
 fn waited_too_long(waiting: &Waiting, max: Duration, now: UnixMs) -> bool {
-    now.since(waiting.taken_at) > max.saturating_sub(WAY.min(max / 20))
+    now.since(waiting.since) > max.saturating_sub(WAY.min(max / 20))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const FRESH: Arriving = Arriving {
+        life: Life::from_number(0),
+        redelivered: false,
+        moved: false,
+        attempts: 0,
+        not_before: None,
+        published_after: None,
+    };
+    const AGAIN: Arriving = Arriving { redelivered: true, ..FRESH };
+    const MOVED: Arriving = Arriving { moved: true, attempts: 1, ..FRESH };
+
+    fn work(attempts: u32, not_before: Option<u64>) -> Arrival {
+        Arrival::Work { attempts, not_before: not_before.map(UnixMs) }
+    }
+
     #[test]
     fn arrivals() {
         let tried = Known::Tried { attempts: 2, not_before: UnixMs(9) };
-        let again = Arrival::Work { attempts: 2, not_before: Some(UnixMs(9)) };
-        let fresh = Arrival::Work { attempts: 0, not_before: None };
-        for (known, redelivered, carried, moved, is) in [
-            (Known::Nothing, false, 0, false, fresh),
-            (Known::Nothing, true, 0, false, fresh),
-            (Known::Nothing, false, 3, true, Arrival::Work { attempts: 3, not_before: None }),
-            (Known::Accepted, false, 0, false, Arrival::Duplicate),
-            (Known::Accepted, true, 0, false, Arrival::AlreadySettled),
-            (Known::Ended { at: UnixMs(9) }, false, 0, false, fresh),
-            (Known::Ended { at: UnixMs(9) }, true, 0, false, Arrival::AlreadySettled),
-            (Known::Outlived, false, 0, false, Arrival::Duplicate),
-            (Known::Outlived, true, 0, false, Arrival::AlreadySettled),
-            (Known::MovedOn { at: UnixMs(9) }, true, 0, false, Arrival::AlreadySettled),
-            (tried, true, 0, false, again),
-            (tried, false, 0, false, Arrival::Duplicate),
-            (tried, false, 1, true, again),
+        let (ended, moved_on) = (Known::Ended { at: UnixMs(9) }, Known::MovedOn { at: UnixMs(9) });
+        let (settled, duplicate) = (Arrival::AlreadySettled, Arrival::Duplicate);
+        for (known, message, is) in [
+            (Known::Nothing, FRESH, work(0, None)),
+            (Known::Nothing, AGAIN, work(0, None)),
+            (Known::Nothing, Arriving { not_before: Some(UnixMs(5)), ..MOVED }, work(1, Some(5))),
+            (Known::Accepted, FRESH, duplicate),
+            (Known::Accepted, MOVED, duplicate),
+            (Known::Accepted, AGAIN, settled),
+            (Known::Outlived, FRESH, duplicate),
+            (Known::Outlived, AGAIN, settled),
+            (moved_on, FRESH, duplicate),
+            (moved_on, AGAIN, settled),
+            (moved_on, MOVED, work(1, None)),
+            (ended, MOVED, duplicate),
+            (tried, AGAIN, work(2, Some(9))),
+            (tried, FRESH, duplicate),
+            (tried, MOVED, work(2, Some(9))),
+            // Deferred after an attempt, and tried once more than its own fact says.
+            (tried, Arriving { attempts: 3, not_before: Some(UnixMs(20)), ..MOVED }, work(3, Some(20))),
             // Moved before it was tried: its own fact is not another copy of it.
-            (tried, false, 0, true, again),
+            (tried, Arriving { attempts: 0, ..MOVED }, work(2, Some(9))),
+            (tried, Arriving { attempts: u32::MAX, ..MOVED }, work(u32::MAX, Some(9))),
         ] {
-            assert_eq!(arrive(known, redelivered, carried, moved), is, "{known:?} {redelivered} {carried}");
+            assert_eq!(arrive(known, &message), is, "{known:?} {message:?}");
+        }
+    }
+
+    #[test]
+    fn a_job_that_ended_lives_again_if_its_producer_says_so() {
+        let ended = Known::Ended { at: UnixMs(900) };
+        let anew = Arrival::BeginAnew { life: Life::after(UnixMs(900)) };
+        let published_after = |at| Arriving { published_after: Some(UnixMs(at)), ..AGAIN };
+        let replayed = Life::from_number(500);
+        for (message, is) in [
+            (FRESH, anew),
+            (published_after(901), anew),
+            (published_after(900), Arrival::AlreadySettled),
+            (AGAIN, Arrival::AlreadySettled),
+            // A second copy of a replay, or of a move: the life that it belongs to has ended.
+            (Arriving { life: replayed, ..FRESH }, Arrival::Duplicate),
+            (Arriving { life: replayed, ..published_after(901) }, Arrival::AlreadySettled),
+            (Arriving { moved: true, ..published_after(901) }, Arrival::AlreadySettled),
+        ] {
+            assert_eq!(arrive(ended, &message), is, "{message:?}");
         }
     }
 
@@ -130,7 +204,7 @@ mod tests {
     fn at_the_permit() {
         let fine = Waiting {
             expires_at: UnixMs(1000),
-            taken_at: UnixMs(0),
+            since: UnixMs(0),
             attempts: 0,
             max_wait: Some(Duration::from_millis(500)),
             superseded: false,

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use otpd_core::{Class, JobId, ProviderName, Reason, RouteName, UnixMs};
+use otpd_core::{Class, JobId, Life, ProviderName, Reason, RouteName, UnixMs};
 
 use crate::hidden::debug_without_body;
 
@@ -29,11 +29,26 @@ pub struct DeadLetter {
     pub detail: Option<Box<str>>,
     /// When it died.
     pub died_at: Option<UnixMs>,
+    /// When its job was first taken: from then on its code grows old. `None`: nobody can tell, which is as
+    /// good as expired unless the body says when the code was made.
+    pub taken_at: Option<UnixMs>,
+    /// Which life of the job ended.
+    pub life: Life,
     /// The job as published (or without its code).
     pub body: Bytes,
 }
 
 debug_without_body!(DeadLetter { job, reason, class, provider, route, attempts, detail });
+
+impl DeadLetter {
+    /// The life that a replay begins. The same for every replay of the same letter, so that a replay which is
+    /// repeated after a crash is recognised as a duplicate; later than the life that ended, whatever clocks say.
+    #[must_use]
+    pub fn next_life(&self) -> Life {
+        let ended_at = self.died_at.or(self.taken_at).unwrap_or_default();
+        Life::from_number(ended_at.0.max(self.life.number().saturating_add(1)))
+    }
+}
 
 /// Which dead letters are meant. An empty filter means all.
 #[derive(Clone, Debug, Default)]

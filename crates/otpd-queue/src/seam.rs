@@ -49,12 +49,15 @@ pub struct LaneSpec {
     pub prefetch: u16,
 }
 
+/// The most attempts, and the most moves, that a message is believed to have behind it.
+pub const MOST_CARRIED: u32 = 100_000;
+
 /// What headers carry from one lane to the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carried {
-    /// Attempts made so far, over all providers (`x-otp-attempt`).
+    /// Attempts made so far, over all providers (`x-otp-attempt`); at most [`MOST_CARRIED`].
     pub attempts: u32,
-    /// How often the job moved (`x-otp-hop`).
+    /// How often the job moved (`x-otp-hop`); at most [`MOST_CARRIED`].
     pub hops: u32,
     /// The route it was published to (`x-otp-route`, or else the routing key).
     pub route: Option<RouteName>,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use otpd_core::admission::{Arrival, arrive};
+use otpd_core::admission::{Arrival, Arriving, arrive};
 use otpd_core::{FactKind, Known, Reason, Refusals, Route, SendJob, UnixMs};
 use otpd_queue::{Delivery, Inbound, Section, Settlement, Then};
 
@@ -87,23 +87,23 @@ impl<E: Endpoint> Lane<E> {
             Err(malformed) => return self.bury_malformed(&delivery, malformed, now),
         };
         let known = self.known(&job, &delivery);
-        let carried = &delivery.carried;
-        // A job that this lane set aside was moved too, as far as its facts are concerned.
-        let moved = carried.hops > 0 || was_set_aside(&delivery);
-        match arrive(known, delivery.redelivered, carried.attempts, moved) {
+        match arrive(known, &arriving(&job, &delivery, now)) {
             Arrival::AlreadySettled => {
                 let life = delivery.carried.life;
                 let then = Then::AcknowledgeSettled { tag: delivery.tag, job: job.id, life };
                 self.settler.settle(Settlement { fact: None, then });
             }
             Arrival::Duplicate => self.drop_duplicate(&job, &delivery, now),
+            Arrival::BeginAnew { life } => {
+                let mut held = self.hold(job, delivery, 0, taken_at, now);
+                held.life = life;
+                self.begin_anew(held, None);
+            }
             Arrival::Work { attempts, not_before } => {
                 if let Some(flying) = self.flying.get_mut(&job.id) {
                     flying.tag = delivery.tag; // its request is under way: this is where its end is settled
                     return;
                 }
-                // Its headers are younger than any fact about its next attempt.
-                let not_before = delivery.carried.not_before.or(not_before);
                 let innocent = attempts == 0 && delivery.returned >= RETURNED_OFTEN;
                 let held = self.hold(job, delivery, attempts, taken_at, now);
                 if innocent && !self.settings.ceiling.is_empty() {
@@ -139,7 +139,8 @@ impl<E: Endpoint> Lane<E> {
         let taken_at = if delivery.taken_at.is_some() { taken_at } else { job.created_at.min(now) };
         let arrived_at = self.clock.mono();
         let span = trace::process(&self.names, &self.settings.provider, &delivery, &job.id);
-        self.metrics.queue_wait.observe(now.since(taken_at).as_secs_f64());
+        let waits_since = delivery.carried.replayed_at.unwrap_or(taken_at);
+        self.metrics.queue_wait.observe(now.since(waits_since).as_secs_f64());
         let was_tried_here = delivery.redelivered || was_set_aside(&delivery);
         Held {
             tag: delivery.tag,
@@ -198,4 +199,20 @@ impl<E: Endpoint> Lane<E> {
 /// True if the lane itself moved the job to its `later` queue.
 fn was_set_aside(delivery: &Delivery) -> bool {
     delivery.section == Section::Later || delivery.carried.not_before.is_some()
+}
+
+/// What a delivery says of itself, for [`arrive`].
+fn arriving(job: &SendJob, delivery: &Delivery, now: UnixMs) -> Arriving {
+    let carried = &delivery.carried;
+    // A body that does not say when it was made was given the time at which it was taken.
+    let taken_at = delivery.taken_at.map_or(now, |at| at.min(now));
+    let created_at = Some(job.created_at).filter(|at| *at != taken_at && *at <= now);
+    Arriving {
+        life: carried.life,
+        redelivered: delivery.redelivered,
+        moved: carried.hops > 0 || carried.attempts > 0 || was_set_aside(delivery),
+        attempts: carried.attempts,
+        not_before: carried.not_before,
+        published_after: delivery.taken_at.map(|at| at.min(now)).max(created_at),
+    }
 }

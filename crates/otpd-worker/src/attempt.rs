@@ -72,7 +72,7 @@ impl<E: Endpoint> Lane<E> {
     pub(crate) fn admission(&self, held: &Held, now: UnixMs) -> Admission {
         let waiting = Waiting {
             expires_at: held.expires_at,
-            taken_at: held.taken_at,
+            since: held.waits_since(),
             attempts: held.attempts,
             max_wait: held.route.max_wait,
             superseded: !self.shared.memory.is_newest(held),

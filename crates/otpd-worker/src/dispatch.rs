@@ -49,6 +49,8 @@ use crate::worker::LaneState;
 const INBOX_TURN: usize = 256;
 /// How often the gauges that cost a look at everything are set.
 const GAUGES_EVERY: Duration = Duration::from_millis(500);
+/// What a queue has at least to confirm what ended, and to take back what did not, when a worker ends.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
 /// The longest sleep: gauges are fresh, and a clock that was set is noticed.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -167,9 +169,10 @@ impl<E: Endpoint> Lane<E> {
         Self { orders: Some(orders), ..self }
     }
 
-    /// Runs until `drain` is cancelled, what is under way has ended or `grace` is over, and
-    /// everything that ended is settled. What was not sent is handed back.
-    pub async fn run(mut self, drain: CancellationToken, mut grace: Duration) {
+    /// Runs until `drain` is cancelled, what is under way has ended and everything that ended is settled, or
+    /// `grace` is over. What was not sent is handed back. Gives how many settlements the queue has not
+    /// confirmed: their jobs come again to the next owner.
+    pub async fn run(mut self, drain: CancellationToken, mut grace: Duration) -> usize {
         let sleep = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(sleep);
         let mut deadline: Option<Instant> = None;
@@ -206,7 +209,7 @@ impl<E: Endpoint> Lane<E> {
                 }
             }
         }
-        self.end().await;
+        self.end(deadline.unwrap_or_else(|| Instant::now() + grace)).await
     }
 
     /// Judges an answer, and those that are there with it: a turn of the loop costs as much as one of them.
@@ -337,10 +340,21 @@ impl<E: Endpoint> Lane<E> {
         self.stop.stop();
     }
 
-    async fn end(self) {
+    /// Settles until `deadline`, hands back the rest; gives how much is not confirmed. A queue that is away
+    /// cannot hold a worker that is to end: it hands the jobs out again by itself.
+    async fn end(self, deadline: Instant) -> usize {
         drop(self.in_flight);
-        self.settler.flush().await;
-        self.stop.close().await;
+        let deadline = deadline.max(Instant::now() + LAST_MOMENT);
+        let unconfirmed = match tokio::time::timeout_at(deadline, self.settler.flush()).await {
+            Ok(()) => 0,
+            Err(_) => self.settler.unconfirmed() + self.settler.moving(),
+        };
+        if unconfirmed > 0 {
+            tracing::warn!(provider = %self.settings.provider, unconfirmed,
+                "the grace period is over and the queue has not confirmed everything; these jobs come again to the lane's next owner, and some of them may be sent again");
+        }
+        let _ = tokio::time::timeout(LAST_MOMENT, self.stop.close()).await;
         self.state.send_replace(LaneState::Closed);
+        unconfirmed
     }
 }

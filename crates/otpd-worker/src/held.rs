@@ -57,3 +57,10 @@ impl std::fmt::Debug for Held {
         f.debug_struct("Held").field("tag", &self.tag).field("job", job).finish_non_exhaustive()
     }
 }
+
+impl Held {
+    /// Since when it waits for an attempt: a replay begins the wait anew, though not the code's validity.
+    pub(crate) fn waits_since(&self) -> UnixMs {
+        self.replayed_at.unwrap_or(self.taken_at)
+    }
+}

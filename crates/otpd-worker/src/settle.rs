@@ -27,7 +27,7 @@ impl<E: Endpoint> Lane<E> {
     pub(crate) fn accept(&mut self, held: Held, answer: &Answer, now: UnixMs) {
         let mut fact = self.fact(FactKind::Accepted, &held, Some(answer), now);
         fact.timings = Some(Timings {
-            queued_ms: millis(self.clock.wall_of(held.arrived_at).since(held.taken_at)),
+            queued_ms: millis(self.clock.wall_of(held.arrived_at).since(held.waits_since())),
             permit_ms: millis(answer.permit_at.since(held.ready_at)),
             http_ms: millis(answer.http),
         });
@@ -130,7 +130,8 @@ impl<E: Endpoint> Lane<E> {
         self.hand_in(fact, Then::Move(held.tag, Box::new(moved)), &held.span);
     }
 
-    /// A fresh message in the same lane takes the place of its own, which came back too often.
+    /// A fresh message in the same queue takes the place of its own: because that came back too often, or
+    /// because it is the first of the job's next life.
     pub(crate) fn begin_anew(&mut self, held: Held, not_before: Option<UnixMs>) {
         self.renew_in(held.section, held, not_before);
     }

@@ -253,10 +253,10 @@ impl WaitingRoom {
         Some(seat.held.tag).filter(|_| seat.held.job.id == *id)
     }
 
-    /// When the job that has been here longest was taken.
+    /// Since when the job waits that has been here longest.
     #[must_use]
     pub fn oldest(&self) -> Option<UnixMs> {
-        self.jobs.first_key_value().map(|(_, seat)| seat.held.taken_at)
+        self.jobs.first_key_value().map(|(_, seat)| seat.held.waits_since())
     }
 
     /// How many wait.

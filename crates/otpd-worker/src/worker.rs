@@ -51,7 +51,7 @@ pub enum WorkerError {
 #[derive(Debug)]
 pub struct Worker<E> {
     steering: Arc<Steering<E>>,
-    lanes: JoinSet<()>,
+    lanes: JoinSet<usize>,
     states: Vec<(ProviderName, watch::Receiver<LaneState>)>,
     drain: CancellationToken,
 }
@@ -106,15 +106,21 @@ impl<E: Endpoint> Worker<E> {
     /// Waits for a lane to end by itself, which only a fault makes it do.
     pub async fn fault(&mut self) -> WorkerError {
         match self.lanes.join_next().await {
-            Some(Ok(())) => WorkerError::Ended("its queue is gone".into()),
+            Some(Ok(_)) => WorkerError::Ended("its queue is gone".into()),
             Some(Err(e)) => WorkerError::Ended(e.to_string()),
             None => std::future::pending().await,
         }
     }
 
-    /// Stops taking jobs, lets requests under way end, settles, hands back the rest.
-    pub async fn drain(mut self) {
+    /// Stops taking jobs, lets requests under way end, settles, hands back the rest. Gives how many
+    /// settlements the queue has not confirmed within the grace period.
+    pub async fn drain(mut self) -> usize {
         self.drain.cancel();
-        while self.lanes.join_next().await.is_some() {}
+        let mut unconfirmed = 0;
+        while let Some(ended) = self.lanes.join_next().await {
+            // A lane that panicked has been reported as a fault.
+            unconfirmed += ended.unwrap_or(0);
+        }
+        unconfirmed
     }
 }

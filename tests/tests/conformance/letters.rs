@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use otpd_core::{Class, FactKind, Reason, UnixMs};
+use otpd_core::{Class, FactKind, Life, Reason, UnixMs};
 use otpd_queue::{Burial, Carried, DeadFilter, DeadLetter, Delivery, Queue, Then, TraceContext};
 
 use crate::ground::{Ground, PATIENCE, Worker, id, id_of, ids, now, provider_name, publish, route_name};
 
 const OLD: Duration = Duration::from_secs(3_600);
+/// From being taken to death.
+const LIVED: Duration = Duration::from_millis(2_345);
 const BETWEEN: Duration = Duration::from_secs(1_800);
 
 /// Four letters, buried in the order of their death: of two lanes, the first two old and expired.
@@ -40,7 +42,7 @@ async fn bury(worker: &Worker, delivery: &Delivery, reason: Reason, died_at: Uni
         attempts: 4,
         detail: None,
         died_at,
-        taken_at: UnixMs(1_800_000_000_000),
+        taken_at: died_at.minus(LIVED),
         life: otpd_core::Life::default(),
         trace: TraceContext::default(),
     };
@@ -96,13 +98,13 @@ pub(crate) async fn replayed_goes_back_to_its_route_and_is_no_letter_any_more(gr
         let back = worker.delivery().await;
         assert_eq!((ids([&back]), back.redelivered), (vec![job.to_owned()], false));
         assert_eq!(back.body, format!("body of {job}"));
-        assert_eq!(
-            back.carried,
-            Carried { attempts: 0, hops: 0, route: Some(route_name(route)), ..Carried::default() }
-        );
-        // As old as it is: a code must not become valid again. A broker may know the second only.
-        let age = now().since(back.taken_at.unwrap());
-        assert!(age >= OLD && age < OLD + PATIENCE, "{age:?}");
+        let letter = replayed.iter().find(|letter| letter.job == id(job)).unwrap();
+        let replayed_at = back.carried.replayed_at.filter(|at| *at <= now());
+        assert!(replayed_at.is_some_and(|at| now().since(at) < PATIENCE), "{replayed_at:?}");
+        let (route, life) = (Some(route_name(route)), Life::after(letter.died_at.unwrap()));
+        assert_eq!(back.carried, Carried { route, life, replayed_at, ..Carried::default() });
+        // As old as it is: a code must not become valid again.
+        assert_eq!(back.taken_at, Some(letter.died_at.unwrap().minus(LIVED)));
         worker.accept(&back);
         worker.flush().await;
     }

@@ -122,7 +122,7 @@ impl Work {
             Self::Flush(_) => {}
             Self::Letters(request) => {
                 let (seqs, fate) = &request.question;
-                request.answer = Some(Ok(letters::carry_out(round.file, seqs, *fate)?));
+                request.answer = Some(Ok(letters::carry_out(round.file, seqs, *fate, round.now)?));
             }
             Self::Apply(request) => {
                 topology::apply(round.file, &round.shared.plan)?;
@@ -175,11 +175,12 @@ fn enqueue(round: &Round<'_>, new: &Enqueue) -> rusqlite::Result<Result<(), Queu
         topology::apply(file, &round.shared.plan)?;
         lane = jobs::lane_of_route(file, new.route.as_str())?;
     }
-    let Some(lane) = lane else { return Ok(Err(round.shared.unroutable(new.route.as_str()))) };
+    let Some((lane, section)) = lane else { return Ok(Err(round.shared.unroutable(new.route.as_str()))) };
     let carried = Carried { route: Some(new.route.clone()), ..Carried::default() };
     let row = NewJob {
         job: &new.job,
         body: &new.body,
+        section,
         carried: &carried,
         taken_at: new.taken_at,
         trace: &new.trace,
@@ -214,6 +215,7 @@ fn settle(round: &mut Round<'_>, key: LaneKey, settlement: &Settlement) -> rusql
             let row = NewJob {
                 job: &to.job,
                 body: &to.body,
+                section: to.section,
                 carried: &to.carried,
                 taken_at: to.taken_at,
                 trace: &to.trace,

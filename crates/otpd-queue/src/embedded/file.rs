@@ -34,7 +34,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// `otpd` in ASCII.
 const APPLICATION: i32 = 0x6f74_7064;
 /// The schema below.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE lanes (
@@ -44,7 +44,8 @@ const SCHEMA: &str = "
     ) STRICT;
     CREATE TABLE routes (
         route TEXT PRIMARY KEY,
-        lane  INTEGER NOT NULL REFERENCES lanes (id)
+        lane  INTEGER NOT NULL REFERENCES lanes (id),
+        section INTEGER NOT NULL DEFAULT 0
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE retention (
         only_row  INTEGER PRIMARY KEY CHECK (only_row = 1),
@@ -62,9 +63,15 @@ const SCHEMA: &str = "
         taken_at    INTEGER NOT NULL,
         traceparent TEXT,
         tracestate  TEXT,
-        body        BLOB NOT NULL
+        body        BLOB NOT NULL,
+        section     INTEGER NOT NULL DEFAULT 0,
+        out         INTEGER NOT NULL DEFAULT 0,
+        life        INTEGER NOT NULL DEFAULT 0,
+        not_before  INTEGER,
+        replayed_at INTEGER
     ) STRICT;
-    CREATE INDEX jobs_of_lane ON jobs (lane);
+    CREATE INDEX jobs_of_lane ON jobs (lane, section);
+    CREATE INDEX jobs_later ON jobs (lane, not_before) WHERE section = 2;
     CREATE TABLE facts (
         seq   INTEGER PRIMARY KEY AUTOINCREMENT,
         at    INTEGER NOT NULL,
@@ -84,8 +91,26 @@ const SCHEMA: &str = "
         died_at     INTEGER,
         traceparent TEXT,
         tracestate  TEXT,
-        body        BLOB NOT NULL
+        body        BLOB NOT NULL,
+        taken_at    INTEGER,
+        life        INTEGER NOT NULL DEFAULT 0
     ) STRICT;
+";
+
+/// What makes a file of version 1 one of version 2: lives of jobs, and sections of lanes. Its dead letters do
+/// not say when their jobs were taken.
+const FROM_1_TO_2: &str = "
+    ALTER TABLE routes ADD COLUMN section INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN section INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN out INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN life INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN not_before INTEGER;
+    ALTER TABLE jobs ADD COLUMN replayed_at INTEGER;
+    ALTER TABLE dead ADD COLUMN taken_at INTEGER;
+    ALTER TABLE dead ADD COLUMN life INTEGER NOT NULL DEFAULT 0;
+    DROP INDEX jobs_of_lane;
+    CREATE INDEX jobs_of_lane ON jobs (lane, section);
+    CREATE INDEX jobs_later ON jobs (lane, not_before) WHERE section = 2;
 ";
 
 /// Opens the file for writing; makes it where there is none.
@@ -212,7 +237,8 @@ fn connect(path: &Path, more: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(file)
 }
 
-/// Sees to it that the file is a queue of this version: makes a queue of an empty file.
+/// Sees to it that the file is a queue of this version: makes a queue of an empty file, and changes one of
+/// an earlier version in place.
 fn identify(file: &mut Connection) -> Result<(), Unfit> {
     let state = |file: &Connection| -> rusqlite::Result<(i32, i32, bool)> {
         let empty = file.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))?;
@@ -228,6 +254,15 @@ fn identify(file: &mut Connection) -> Result<(), Unfit> {
             made.pragma_update(None, "user_version", VERSION)?;
         }
         made.commit()?;
+    }
+    if matches!(state(file)?, (APPLICATION, 1, _)) {
+        let changed = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if matches!(state(&changed)?, (APPLICATION, 1, _)) {
+            changed.execute_batch(FROM_1_TO_2)?;
+            changed.pragma_update(None, "user_version", VERSION)?;
+            tracing::info!(from = 1, to = VERSION, "the queue file's schema is brought up to date");
+        }
+        changed.commit()?;
     }
     match state(file)? {
         (APPLICATION, VERSION, _) => Ok(()),

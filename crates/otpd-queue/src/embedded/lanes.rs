@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 
 use super::commands::{Change, Command, Work};
 use super::jobs::{self, SESSION, row_of};
-use crate::seam::{Delivery, Inbound, Order, Proof, StopOrder};
+use crate::seam::{Delivery, Inbound, Order, Proof, Section, StopOrder};
 
 /// Names one opening of a lane. Never used again, so that what a closed lane still says is not
 /// taken for the words of the next one.
@@ -45,7 +45,7 @@ struct Lane {
     opening: Opening,
     /// The row of the lane.
     row: i64,
-    /// The last job handed out.
+    /// The last job of the main section handed out.
     cursor: i64,
     /// How many deliveries are not settled.
     out: usize,
@@ -95,13 +95,14 @@ impl Lanes {
         &self,
         file: &Connection,
         settled: &BTreeMap<LaneKey, usize>,
+        now: UnixMs,
     ) -> rusqlite::Result<Vec<(LaneKey, Vec<Delivery>)>> {
         let mut handed = Vec::new();
         for (key, lane) in self.0.iter().filter(|(_, lane)| !lane.stopped) {
             let out = lane.out.saturating_sub(settled.get(key).copied().unwrap_or(0));
             let room = lane.opening.prefetch.saturating_sub(out).min(AT_ONCE);
             if room > 0 {
-                handed.push((*key, jobs::hand_out(file, lane.row, lane.cursor, room)?));
+                handed.push((*key, jobs::hand_out(file, lane.row, lane.cursor, room, now)?));
             }
         }
         Ok(handed)
@@ -124,7 +125,10 @@ impl Lanes {
             more |= deliveries.len() == AT_ONCE;
             lane.out += deliveries.len();
             for delivery in deliveries {
-                lane.cursor = row_of(delivery.tag);
+                match delivery.section {
+                    Section::Main => lane.cursor = row_of(delivery.tag),
+                    Section::Bulk | Section::Later => {}
+                }
                 // Nobody listens any more: the rest waits for the next owner.
                 lane.stopped |= lane.opening.inbox.send(Inbound::Delivery(delivery)).is_err();
             }

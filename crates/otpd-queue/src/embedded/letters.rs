@@ -9,7 +9,7 @@ use otpd_core::{Class, JobId, ProviderName, Reason, RouteName, UnixMs};
 use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 
 use super::file::{from_ms, to_ms};
-use super::jobs::{lane_of_route, number};
+use super::jobs::{lane_of_route, life, number, number_of};
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::seam::Burial;
 
@@ -43,9 +43,9 @@ pub(super) struct Done {
 pub(super) fn bury(file: &Connection, burial: &Burial, now: UnixMs) -> rusqlite::Result<()> {
     file.prepare_cached(
         "INSERT INTO dead (at, job, reason, class, provider, route, http_status, attempts, detail, died_at,
-                           traceparent, tracestate, body)
+                           traceparent, tracestate, body, taken_at, life)
          VALUES (:at, :job, :reason, :class, :provider, :route, :http_status, :attempts, :detail, :died_at,
-                 :traceparent, :tracestate, :body)",
+                 :traceparent, :tracestate, :body, :taken_at, :life)",
     )?
     .execute(named_params! {
         ":at": to_ms(now),
@@ -61,6 +61,8 @@ pub(super) fn bury(file: &Connection, burial: &Burial, now: UnixMs) -> rusqlite:
         ":traceparent": burial.trace.parent.as_deref(),
         ":tracestate": burial.trace.state.as_deref(),
         ":body": &burial.body[..],
+        ":taken_at": to_ms(burial.taken_at),
+        ":life": to_ms(UnixMs(burial.life.number())),
     })?;
     Ok(())
 }
@@ -79,7 +81,8 @@ pub(super) fn page(
     most: usize,
 ) -> rusqlite::Result<Vec<Placed>> {
     let mut statement = file.prepare_cached(
-        "SELECT seq, job, reason, class, provider, route, http_status, attempts, detail, died_at, body
+        "SELECT seq, job, reason, class, provider, route, http_status, attempts, detail, died_at, body,
+                taken_at, life
          FROM dead WHERE seq > ?1 AND seq <= ?2 ORDER BY seq",
     )?;
     let mut rows = statement.query([after, upto])?;
@@ -93,12 +96,12 @@ pub(super) fn page(
 }
 
 /// Carries out `fate` for the letters at `seqs`, in order, up to the first whose route is gone.
-pub(super) fn carry_out(file: &Connection, seqs: &[i64], fate: Fate) -> rusqlite::Result<Done> {
+pub(super) fn carry_out(file: &Connection, seqs: &[i64], fate: Fate, now: UnixMs) -> rusqlite::Result<Done> {
     let mut done = Done::default();
     for seq in seqs {
         let gone = match fate {
             Fate::Purge => remove(file, *seq)?,
-            Fate::Replay => match replay(file, *seq)? {
+            Fate::Replay => match replay(file, *seq, now)? {
                 Replayed::Yes => true,
                 Replayed::No => false,
                 Replayed::NoSuchRoute(route) => {
@@ -129,9 +132,9 @@ enum Replayed {
     NoSuchRoute(String),
 }
 
-/// A replayed job begins anew: no attempts, no hops. Only its age stays, or a job that does not say
-/// itself when its code ends would be valid again.
-fn replay(file: &Connection, seq: i64) -> rusqlite::Result<Replayed> {
+/// A replayed job begins its next life ([`DeadLetter::next_life`]): no attempts, no hops. Only its age stays,
+/// or a job that does not say itself when its code ends would be valid again.
+fn replay(file: &Connection, seq: i64, now: UnixMs) -> rusqlite::Result<Replayed> {
     let letter: Option<Option<String>> = file
         .prepare_cached("SELECT route FROM dead WHERE seq = ?1")?
         .query_row([seq], |row| row.get(0))
@@ -141,13 +144,17 @@ fn replay(file: &Connection, seq: i64) -> rusqlite::Result<Replayed> {
         tracing::warn!(seq, "this dead letter names no route; it stays");
         return Ok(Replayed::No);
     };
-    let Some(lane) = lane_of_route(file, &route)? else { return Ok(Replayed::NoSuchRoute(route)) };
+    let Some((lane, section)) = lane_of_route(file, &route)? else {
+        return Ok(Replayed::NoSuchRoute(route));
+    };
     file.prepare_cached(
-        "INSERT INTO jobs (lane, job, route, attempts, hops, taken_at, traceparent, tracestate, body)
-         SELECT ?1, job, route, 0, 0, coalesce(died_at, 0), traceparent, tracestate, body
+        "INSERT INTO jobs (lane, job, route, attempts, hops, taken_at, traceparent, tracestate, body,
+                           section, life, replayed_at)
+         SELECT ?1, job, route, 0, 0, coalesce(taken_at, 0), traceparent, tracestate, body,
+                ?3, max(coalesce(died_at, taken_at, 0), life + 1), ?4
          FROM dead WHERE seq = ?2",
     )?
-    .execute([lane, seq])?;
+    .execute(params![lane, seq, number_of(section), to_ms(now)])?;
     remove(file, seq)?;
     Ok(Replayed::Yes)
 }
@@ -170,6 +177,8 @@ fn placed(row: &Row<'_>) -> rusqlite::Result<Option<Placed>> {
         attempts: number(row, 7)?,
         detail: text(8)?,
         died_at: row.get::<_, Option<i64>>(9)?.map(from_ms),
+        taken_at: row.get::<_, Option<i64>>(11)?.map(from_ms),
+        life: life(row.get(12)?),
         body: Bytes::from(row.get::<_, Vec<u8>>(10)?),
     };
     Ok(Some(Placed { seq: row.get(0)?, letter }))

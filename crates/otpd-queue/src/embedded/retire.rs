@@ -9,7 +9,6 @@ use super::{facts, letters};
 use crate::error::QueueError;
 use crate::plan::Plan;
 use crate::retire::{Fate, Leaving, Leftovers, Retired, Trial};
-use crate::seam::Section;
 
 /// What is asked.
 #[derive(Debug)]
@@ -54,16 +53,18 @@ pub(super) fn carry_out(
     if asked.trial == Trial::Look {
         return Ok(Ok(retired));
     }
-    for delivery in jobs::hand_out(file, lane, 0, usize::MAX)? {
+    for delivery in jobs::all(file, lane)? {
         let Some(id) = delivery.message_id.clone().or_else(|| JobId::parse("nameless").ok()) else {
             continue;
         };
-        let (fate, fact) = leaving.fate(id, delivery, Section::Main, now);
+        let section = delivery.section;
+        let (fate, fact) = leaving.fate(id, delivery, section, now);
         match fate {
             Fate::Move(to) => {
                 let row = NewJob {
                     job: &to.job,
                     body: &to.body,
+                    section: to.section,
                     carried: &to.carried,
                     taken_at: to.taken_at,
                     trace: &to.trace,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use otpd_core::UnixMs;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::jobs::lane_of;
+use super::jobs::{lane_of, number_of};
 use super::{facts, letters};
 use crate::plan::{Difference, Plan};
 
@@ -68,9 +68,9 @@ pub(super) fn apply(file: &Connection, plan: &Plan) -> rusqlite::Result<()> {
     file.execute("DELETE FROM routes", [])?;
     for lane in &plan.lanes {
         let id = lane_of(file, &lane.provider)?;
-        for (route, _) in lane.bound_routes() {
-            file.prepare_cached("INSERT OR REPLACE INTO routes (route, lane) VALUES (?1, ?2)")?
-                .execute(params![route.as_str(), id])?;
+        for (route, section) in lane.bound_routes() {
+            file.prepare_cached("INSERT OR REPLACE INTO routes (route, lane, section) VALUES (?1, ?2, ?3)")?
+                .execute(params![route.as_str(), id, number_of(section)])?;
         }
     }
     file.prepare_cached(

@@ -48,6 +48,8 @@ pub(super) struct Writer {
     /// The file as it was last looked through for the lanes.
     seen: Option<i64>,
     sweep_at: Instant,
+    /// When the next deferred job is due.
+    due_at: Option<UnixMs>,
     trouble: Option<Trouble>,
 }
 
@@ -62,13 +64,15 @@ struct Committed {
     handed: Vec<(LaneKey, Vec<Delivery>)>,
     settled: BTreeMap<LaneKey, usize>,
     swept: Option<Swept>,
+    due_at: Option<UnixMs>,
 }
 
 impl Writer {
     /// A writer over a file.
     pub(super) fn new(file: Connection, commands: Receiver<Command>, shared: Arc<Shared>) -> Self {
         let (lanes, waiting) = (Lanes::default(), VecDeque::new());
-        Self { file, commands, shared, lanes, waiting, seen: None, sweep_at: Instant::now(), trouble: None }
+        let (seen, due_at, trouble) = (None, None, None);
+        Self { file, commands, shared, lanes, waiting, seen, sweep_at: Instant::now(), due_at, trouble }
     }
 
     /// Writes until the queue is closed, and gives whoever waits for that; or until nobody is left
@@ -125,11 +129,16 @@ impl Writer {
         true
     }
 
-    /// Nothing was asked: has another process written, is something old enough to be forgotten?
+    /// Nothing was asked: has another process written, is a deferred job due, is something old enough to be
+    /// forgotten?
     fn look(&mut self) {
         let asked_at = now();
         match data_version(&self.file) {
-            Ok(version) if self.seen == Some(version) && Instant::now() < self.sweep_at => {
+            Ok(version)
+                if self.seen == Some(version)
+                    && Instant::now() < self.sweep_at
+                    && self.due_at.is_none_or(|at| at > asked_at) =>
+            {
                 self.lanes.prove(asked_at);
             }
             Ok(_) => self.work(Vec::new()),
@@ -147,6 +156,7 @@ impl Writer {
                 together.into_iter().for_each(Work::committed);
                 let more = self.lanes.deliver(committed.handed, &committed.settled);
                 self.seen = (!more).then_some(version);
+                self.due_at = committed.due_at;
                 if committed.swept == Some(Swept::Everything) {
                     self.sweep_at = Instant::now() + SWEEP;
                 }
@@ -172,10 +182,11 @@ impl Writer {
             let mut round = Round { file, shared, lanes, now, settled: BTreeMap::new() };
             together.iter_mut().try_for_each(|work| work.carry_out(&mut round))?;
             let settled = round.settled;
-            let handed = lanes.hand_out(file, &settled)?;
+            let handed = lanes.hand_out(file, &settled, now)?;
+            let due_at = jobs::next_due(file)?;
             let due = !lanes.is_empty() && Instant::now() >= self.sweep_at;
             let swept = due.then(|| topology::sweep(file, now)).transpose()?;
-            Ok(Committed { handed, settled, swept })
+            Ok(Committed { handed, settled, swept, due_at })
         })?;
         Ok((committed, version))
     }

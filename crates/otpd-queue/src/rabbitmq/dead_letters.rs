@@ -9,19 +9,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use lapin::Consumer;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use otpd_core::{RouteName, UnixMs};
+use tokio::time::Instant;
 use tracing::warn;
 
 use super::dial::refused_or_away;
 use super::letter;
 use super::link::{Link, Open};
 use super::publisher::{Fate, Publisher, WINDOW};
-use super::topology::message_count;
+use super::topology::{message_count, waiting_and_consumers};
 use super::wire::{self, Parcel, short};
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
@@ -29,8 +30,10 @@ use crate::plan::Plan;
 
 /// How long the broker may take to put letters back after it has closed the channel.
 const PUT_BACK: Duration = Duration::from_secs(1);
-/// How long the next letter may take; after that somebody else took it, or it was too old.
-const NEXT: Duration = Duration::from_secs(2);
+/// How long the next letter may take before the broker is asked whether there is one.
+const NEXT: Duration = Duration::from_millis(250);
+/// How long the broker may take to hand out a letter that it says is there.
+const HANDED_OUT: Duration = Duration::from_secs(10);
 
 /// The pile of dead letters, while somebody looks through it.
 pub(super) struct Pile {
@@ -50,6 +53,24 @@ struct Taker {
     room: u16,
 }
 
+impl Taker {
+    /// The next letter. `None` where the broker has none any more.
+    async fn next(&mut self, dead: &str) -> Result<Option<lapin::Result<Delivery>>, QueueError> {
+        let deadline = Instant::now() + HANDED_OUT;
+        loop {
+            match tokio::time::timeout(NEXT, self.consumer.next()).await {
+                Ok(got) => return Ok(got),
+                Err(_) if Instant::now() >= deadline => return Ok(None),
+                Err(_) => {}
+            }
+            if message_count(&self.open, dead).await? == 0 {
+                // What was handed out before that answer is here by now.
+                return Ok(self.consumer.next().now_or_never().flatten());
+            }
+        }
+    }
+}
+
 /// A letter with its place in the pile.
 struct Taken {
     letter: DeadLetter,
@@ -63,8 +84,14 @@ impl Pile {
     /// [`QueueError::Away`], [`QueueError::Refused`].
     pub(super) async fn open(link: &Link, plan: Arc<Plan>) -> Result<Self, QueueError> {
         let open = link.channel().await?;
-        let left = message_count(&open, &plan.dead()).await?;
+        let (left, others) = waiting_and_consumers(&open, &plan.dead()).await?;
         open.close().await;
+        if others > 0 {
+            warn!(
+                consumers = others,
+                "somebody else looks through the dead letters at this moment; those that they hold are not looked at"
+            );
+        }
         Ok(Self { link: link.clone(), plan, takers: Vec::new(), left, stay: left })
     }
 
@@ -84,9 +111,17 @@ impl Pile {
 
     /// The next letter that `filter` means, if there is one.
     async fn next(&mut self, filter: &DeadFilter, now: UnixMs) -> Result<Option<Taken>, QueueError> {
+        let dead = self.plan.dead();
         while self.left > 0 {
             let Some(taker) = self.taker().await? else { break };
-            let Ok(Some(got)) = tokio::time::timeout(NEXT, taker.consumer.next()).await else { break };
+            let Some(got) = taker.next(&dead).await? else {
+                warn!(
+                    letters = self.left,
+                    "these dead letters were taken by somebody else meanwhile, or grew too old; they are not looked at"
+                );
+                self.left = 0;
+                break;
+            };
             let message = got.map_err(|error| refused_or_away(taker.open.url(), &error))?;
             taker.room -= 1;
             self.left -= 1;
@@ -167,8 +202,8 @@ impl Pile {
     }
 
     /// Publishes again what `filter` means and `wanted` agrees to, and removes each once confirmed.
-    /// A crash in between leaves the letter in the pile although it was replayed; the job's id keeps
-    /// it from being sent twice.
+    /// A crash in between leaves the letter in the pile although it was replayed; the life that
+    /// the letter names keeps it from being sent twice.
     ///
     /// # Errors
     /// [`QueueError::Unroutable`] where a route is not there any more (its letters stay),
@@ -214,7 +249,7 @@ impl Pile {
         let mut batch = Vec::new();
         while batch.len() < WINDOW {
             let Some(taken) = self.next(filter, now).await? else { break };
-            match self.parcel(&taken) {
+            match self.parcel(&taken, now) {
                 Some(parcel) if wanted(&taken.letter) => batch.push((taken, parcel)),
                 Some(_) => {}
                 None => warn!(job = %taken.letter.job, "this dead letter names no route; it stays"),
@@ -223,14 +258,9 @@ impl Pile {
         Ok(batch)
     }
 
-    /// The job anew: nothing of what the letter says about earlier lives goes with it, neither
-    /// attempts nor the broker's `x-death`. Its age does: a code must not become valid again.
-    fn parcel(&self, taken: &Taken) -> Option<Parcel> {
+    fn parcel(&self, taken: &Taken, now: UnixMs) -> Option<Parcel> {
         let route: &RouteName = taken.letter.route.as_ref()?;
-        let properties = &taken.message.properties;
-        // Of unknown age is as good as very old.
-        let taken_at = wire::taken_at(properties).or(taken.letter.died_at).unwrap_or_default();
-        let trace = wire::trace(properties.headers().as_ref());
-        Some(wire::job(&self.plan, route, &taken.letter.job, taken.letter.body.clone(), taken_at, &trace))
+        let trace = wire::trace(taken.message.properties.headers().as_ref());
+        Some(wire::replayed(&self.plan, route, &taken.letter, now, &trace))
     }
 }

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable};
-use otpd_core::{Class, JobId, ProviderName, Reason, RouteName, SendJob, UnixMs};
+use otpd_core::{Class, JobId, Life, ProviderName, Reason, RouteName, SendJob, UnixMs};
 
 use super::headers;
 use super::wire;
@@ -35,6 +35,13 @@ pub(super) fn read(plan: &Plan, got: &Delivery) -> DeadLetter {
         died_at: text(headers::DIED_AT)
             .and_then(UnixMs::parse_rfc3339)
             .or_else(|| death.at.filter(|_| buried_by_broker)),
+        // The timestamp of a letter of otpd's own is the time of its death.
+        taken_at: if buried_by_broker {
+            wire::taken_at(&got.properties)
+        } else {
+            headers::number(table, headers::TAKEN_AT).map(UnixMs)
+        },
+        life: headers::number(table, headers::LIFE).map(Life::from_number).unwrap_or_default(),
         body: got.data.clone().into(),
     }
 }
@@ -117,16 +124,18 @@ mod tests {
             detail: Some("paused".into()),
             died_at: UnixMs(1_800_000_000_123),
             taken_at: UnixMs(1_800_000_000_000),
-            life: otpd_core::Life::default(),
+            life: Life::from_number(7),
             trace: TraceContext::default(),
         };
         let letter = read(&plan(), &lying(wire::buried(&plan(), &burial).properties, b"{}"));
+        assert_eq!(letter.next_life(), Life::after(burial.died_at));
         assert_eq!(
             (letter.job, letter.reason, letter.class),
             (burial.job, Some(burial.reason), burial.class)
         );
         assert_eq!((letter.provider, letter.route), (Some(burial.provider), burial.route));
         assert_eq!((letter.http_status, letter.attempts), (Some(400), 2));
+        assert_eq!((letter.taken_at, letter.life), (Some(burial.taken_at), burial.life));
         assert_eq!((letter.detail, letter.died_at), (burial.detail, Some(burial.died_at)));
     }
 

@@ -247,9 +247,15 @@ pub(super) async fn depths(
 /// # Errors
 /// [`QueueError::Away`] (a queue that is not there included), [`QueueError::Refused`].
 pub(super) async fn message_count(open: &Open, queue: &str) -> Result<u64, QueueError> {
+    Ok(waiting_and_consumers(open, queue).await?.0)
+}
+
+/// How many messages wait in a queue, those handed out not counted, and how many consumers it has.
+pub(super) async fn waiting_and_consumers(open: &Open, queue: &str) -> Result<(u64, u64), QueueError> {
     let options = QueueDeclareOptions { passive: true, ..Default::default() };
     let declare = open.channel.queue_declare(short(queue), options, FieldTable::default());
-    Ok(open.call(declare).await?.message_count().into())
+    let declared = open.call(declare).await?;
+    Ok((declared.message_count().into(), declared.consumer_count().into()))
 }
 
 #[cfg(test)]

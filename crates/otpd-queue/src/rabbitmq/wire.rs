@@ -6,10 +6,11 @@ use lapin::types::{FieldTable, ShortString};
 use otpd_core::{Fact, JobId, Life, ProviderName, RouteName, UnixMs, fact_json};
 
 use super::headers::{self, Headers};
+use crate::dead::DeadLetter;
 use crate::error::QueueError;
 use crate::hidden::debug_without_body;
 use crate::plan::Plan;
-use crate::seam::{Burial, Carried, Delivery, Move, Section, Tag, TraceContext};
+use crate::seam::{Burial, Carried, Delivery, MOST_CARRIED, Move, Section, Tag, TraceContext};
 
 /// The most bytes of a trace header that are taken.
 const MAX_TRACE: usize = 512;
@@ -188,6 +189,23 @@ pub(super) fn job(
     send(plan.jobs_exchange(), route.as_str(), id, body, taken_at, headers)
 }
 
+/// A dead letter's job for its route, anew: nothing of what the letter says about its former life goes with
+/// it, neither attempts nor the broker's `x-death`. Its age does: a code must not become valid again.
+pub(super) fn replayed(
+    plan: &Plan,
+    route: &RouteName,
+    letter: &DeadLetter,
+    now: UnixMs,
+    trace: &TraceContext,
+) -> Parcel {
+    let taken_at = letter.taken_at.unwrap_or_default();
+    let headers = traced(Headers::default(), trace)
+        .number(headers::TAKEN_AT, Some(taken_at.0))
+        .number(headers::LIFE, life(letter.next_life()))
+        .number(headers::REPLAYED_AT, Some(now.0));
+    send(plan.jobs_exchange(), route.as_str(), &letter.job, letter.body.clone(), taken_at, headers)
+}
+
 /// The first life is the one that no header names.
 fn life(life: Life) -> Option<u64> {
     (!life.is_first()).then(|| life.number())
@@ -263,12 +281,13 @@ pub(super) fn message_id(properties: &BasicProperties) -> Option<JobId> {
 pub(super) fn delivery(session: u32, section: Section, got: lapin::message::Delivery) -> Delivery {
     let table = got.properties.headers().as_ref();
     let small = |key| headers::number(table, key).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+    let carried = |key| small(key).min(MOST_CARRIED);
     let route = headers::text(table, headers::ROUTE, 255).and_then(|r| RouteName::parse(r).ok());
     Delivery {
         tag: Tag { session, number: got.delivery_tag },
         carried: Carried {
-            attempts: small(headers::ATTEMPT),
-            hops: small(headers::HOP),
+            attempts: carried(headers::ATTEMPT),
+            hops: carried(headers::HOP),
             route: route.or_else(|| RouteName::parse(got.routing_key.as_str()).ok()),
             life: headers::number(table, headers::LIFE).map(Life::from_number).unwrap_or_default(),
             not_before: headers::number(table, headers::NOT_BEFORE).map(UnixMs),
@@ -348,6 +367,13 @@ mod tests {
 
     #[test]
     fn nonsense_in_headers_is_passed_over() {
+        let most = Headers::default()
+            .number(headers::ATTEMPT, Some(u32::MAX.into()))
+            .number(headers::HOP, Some(u32::MAX.into()));
+        let mut got = lapin::message::Delivery::mock(1, "x".into(), "p".into(), false, Vec::new());
+        got.properties = BasicProperties::default().with_headers(most.table());
+        let carried = delivery(1, Section::Main, got).carried;
+        assert_eq!((carried.attempts, carried.hops), (MOST_CARRIED, MOST_CARRIED));
         let nonsense = Headers::default()
             .text(headers::ATTEMPT, Some("lots"))
             .number(headers::HOP, Some(u64::from(u32::MAX) + 1))

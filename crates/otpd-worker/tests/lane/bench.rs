@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use otpd_core::{
     Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Rate, Reason, RecipientHasher,
-    Recipients, RetryPolicy, Route, RouteTable, Scope, SendJob, Stamp, UnixMs,
+    RetryPolicy, Route, RouteTable, Scope, SendJob, Stamp, UnixMs,
 };
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
@@ -80,7 +80,7 @@ pub struct Bench {
     stops: mpsc::UnboundedReceiver<StopOrder>,
     pub state: watch::Receiver<LaneState>,
     pub drain: CancellationToken,
-    pub lane: JoinHandle<()>,
+    pub lane: JoinHandle<usize>,
     session: u32,
     next: u64,
     /// Announcements are read back in time.

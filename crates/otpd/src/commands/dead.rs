@@ -183,7 +183,9 @@ impl Replay<'_> {
         let verb = if dry_run { "would replay" } else { "replayed" };
         output::line(&format!("{verb} {} dead letters", letters.len()))?;
         if expired > 0 {
-            output::line(&format!("refused {expired}: the code is no longer valid"))?;
+            output::line(&format!(
+                "refused {expired}: the code has expired, counted from when the job was first taken"
+            ))?;
         }
         if no_job > 0 {
             output::line(&format!("refused {no_job}: no code was kept, or the body is no job"))?;
@@ -196,8 +198,8 @@ impl Replay<'_> {
             counter.fetch_add(1, Ordering::Relaxed);
             verdict
         };
-        // When it was taken is not kept; it was before it died. Without either, it is too old.
-        let taken_at = letter.died_at.unwrap_or_default();
+        // Of unknown age is as good as expired, unless the body says when the code was made.
+        let taken_at = letter.taken_at.unwrap_or_default();
         let Ok(job) = SendJob::parse(&letter.body, taken_at) else {
             return counted(&tally.no_job, Verdict::NoJob);
         };
@@ -227,13 +229,15 @@ fn as_json(letter: &DeadLetter) -> Value {
         "attempts": letter.attempts,
         "detail": letter.detail.as_deref(),
         "died_at": letter.died_at.map(|at| at.to_string()),
+        "taken_at": letter.taken_at.map(|at| at.to_string()),
+        "life": letter.life.number(),
     })
 }
 
 /// With what may be shown of the job.
 fn in_full(letter: &DeadLetter) -> Value {
     let mut value = as_json(letter);
-    let taken_at = letter.died_at.unwrap_or_default();
+    let taken_at = letter.taken_at.unwrap_or_default();
     let (Ok(job), Some(fields)) = (SendJob::parse(&letter.body, taken_at), value.as_object_mut()) else {
         return value;
     };
@@ -256,13 +260,13 @@ fn age(age: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use otpd_core::{JobId, Route};
+    use otpd_core::{JobId, Life, Route};
 
     use super::*;
 
     const NOW: UnixMs = UnixMs(1_795_167_000_000);
 
-    fn letter(body: &str, died: Option<u64>) -> DeadLetter {
+    fn letter(body: &str, taken: Option<u64>) -> DeadLetter {
         DeadLetter {
             job: JobId::parse("j").unwrap(),
             reason: None,
@@ -272,7 +276,9 @@ mod tests {
             http_status: None,
             attempts: 1,
             detail: None,
-            died_at: died.map(|ago| NOW.minus(Duration::from_secs(ago))),
+            died_at: Some(NOW),
+            taken_at: taken.map(|ago| NOW.minus(Duration::from_secs(ago))),
+            life: Life::default(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         }
     }
@@ -290,7 +296,7 @@ mod tests {
         let at = |ago: i64| UnixMs(NOW.0.wrapping_add_signed(-ago * 1000)).to_string();
         let created = |ago: i64| body(&format!(r#","created_at":"{}""#, at(ago)));
         let expires = |ago: i64| body(&format!(r#","created_at":"{}","expires_at":"{}""#, at(900), at(ago)));
-        for (body, died, is) in [
+        for (body, taken, is) in [
             (created(59), Some(10), Verdict::Replay),
             (created(60), Some(10), Verdict::Expired),
             (expires(-1), Some(800), Verdict::Replay),
@@ -302,7 +308,7 @@ mod tests {
             ("not a job".to_owned(), Some(1), Verdict::NoJob),
         ] {
             let replay = Replay { routes: &routes, now: NOW, limit: 1 };
-            assert_eq!(replay.judge(&letter(&body, died), &Tally::default()), is, "{body} {died:?}");
+            assert_eq!(replay.judge(&letter(&body, taken), &Tally::default()), is, "{body} {taken:?}");
         }
     }
 

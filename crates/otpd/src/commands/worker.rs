@@ -16,6 +16,8 @@ use crate::reload::snapshot::Snapshot;
 use crate::reload::{Log, Reloader, Reloads};
 use crate::{open, queue_metrics, signals, version, wiring};
 
+/// How long connections may take to end in order.
+const CLOSING: Duration = Duration::from_secs(1);
 /// The first and the longest wait for a broker that is away, or not ready, at the start.
 const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
@@ -67,12 +69,30 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
         fault = worker.fault() => Some(fault),
     };
     reloading.abort();
-    tokio::select! {
-        () = async { worker.drain().await; queue.close().await } => tracing::info!("stopped; nothing is lost"),
-        _ = signals::asked_to_end() => tracing::warn!("asked twice; what is under way comes again to the next worker"),
-    }
+    let unconfirmed = tokio::select! {
+        unconfirmed = async {
+            let unconfirmed = worker.drain().await;
+            // Connections that do not answer end with the process.
+            let _ = tokio::time::timeout(CLOSING, queue.close()).await;
+            unconfirmed
+        } => unconfirmed,
+        _ = signals::asked_to_end() => {
+            tracing::warn!("asked twice; what is under way comes again to the next worker");
+            0
+        }
+    };
     ended.cancel();
-    fault.map_or(Ok(()), |fault| Err(failed(fault)))
+    match fault {
+        Some(fault) => Err(failed(fault)),
+        None if unconfirmed > 0 => Err(Failure::Failed(format!(
+            "stopped after worker.shutdown_grace, while the queue had not confirmed {unconfirmed} results; \
+             nothing is lost: their jobs come again to the next worker"
+        ))),
+        None => {
+            tracing::info!("stopped; nothing is lost");
+            Ok(())
+        }
+    }
 }
 
 fn failed(error: WorkerError) -> Failure {

@@ -41,7 +41,7 @@ async fn buried() -> Place {
             attempts: 1,
             detail: Some("refused".into()),
             died_at: now(),
-            taken_at: UnixMs(1_800_000_000_000),
+            taken_at: created,
             life: otpd_core::Life::default(),
             trace: TraceContext::default(),
         };
@@ -92,8 +92,7 @@ async fn listed_by_filter_and_shown_without_codes() {
 #[tokio::test]
 async fn replay_refuses_expired_codes_and_letters_without_one() {
     let place = buried().await;
-    let refused =
-        "refused 1: the code is no longer valid\nrefused 1: no code was kept, or the body is no job\n";
+    let refused = "refused 1: the code has expired, counted from when the job was first taken\nrefused 1: no code was kept, or the body is no job\n";
     let dry = place.run(&["dead", "replay", "--dry-run"]);
     assert_eq!((dry.code, dry.out), (0, format!("would replay 1 dead letters\n{refused}")));
     assert_eq!(listed(&place, &[]).len(), 3);
