@@ -72,13 +72,14 @@ pub fn job() -> SendJob {
     job_with("")
 }
 
+pub fn now() -> UnixMs {
+    UnixMs(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap())
+}
+
 pub fn clock() -> Clock {
     static ORIGIN: OnceLock<Instant> = OnceLock::new();
     let origin = *ORIGIN.get_or_init(Instant::now);
-    Clock::new(
-        move || Mono(u64::try_from(origin.elapsed().as_nanos()).unwrap()),
-        || UnixMs(u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()),
-    )
+    Clock::new(move || Mono(u64::try_from(origin.elapsed().as_nanos()).unwrap()), now)
 }
 
 /// The examples of the providers' page: each an answer and what it means.
