@@ -181,7 +181,7 @@ impl Ceiling {
     /// this process's wall clock. The lane adds its pause.
     #[must_use]
     pub fn checkpoint(&self, now: Mono, at: UnixMs) -> Checkpoint {
-        let (counts, open) = match self.limits.iter().max_by_key(|limit| limit.held_for()) {
+        let requests = match self.limits.iter().max_by_key(|limit| limit.held_for()) {
             Some(limit) if limit.rate().per > LONG => limit.requests(now),
             Some(_) | None => Default::default(),
         };
@@ -190,7 +190,7 @@ impl Ceiling {
             .as_ref()
             .map(|learned| LearnedLimit { rate: learned.limit.rate(), raise_in: learned.step_at.since(now) });
         let rates: Vec<Rate> = self.limits.iter().map(Limit::rate).collect();
-        Checkpoint::new(at, counts, &rates, now).with_open(open).with_learned(learned)
+        Checkpoint::new(at, requests, &rates, now).with_learned(learned)
     }
 
     /// Takes over what the owner before had learned, or had not: then what was learned here before is over.

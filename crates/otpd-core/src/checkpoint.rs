@@ -22,6 +22,9 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub const WRITE_WITHIN: Duration = Duration::from_secs(3);
 /// At how many different times a checkpoint tells requests.
 pub const MOST_TIMES: usize = 256;
+/// How exactly a checkpoint tells until when requests may be written, and for how many times.
+const LATER_CELL: Duration = Duration::from_millis(200);
+const MOST_LATER: usize = 32;
 /// The longest window that a rate may have, and room for its margin.
 const LONGEST: Duration = Duration::from_secs(86_400 + 1);
 
@@ -32,8 +35,8 @@ pub struct Checkpoint {
     pub at: UnixMs,
     /// Age and number of requests that are over, youngest first.
     requests: Vec<(Duration, u32)>,
-    /// Requests that may still be written, or whose answers are still to come.
-    pub open: u32,
+    /// Until when, from the checkpoint on, requests may still be written, and how many, soonest first.
+    later: Vec<(Duration, u32)>,
     /// The limit that the provider named.
     pub learned: Option<LearnedLimit>,
     /// The provider's pause.
@@ -66,12 +69,14 @@ impl Checkpoint {
         // Each window's cells, and one that is cut by its end.
         let steps = u32::try_from(steps.saturating_sub(2)).unwrap_or(1).max(1);
         requests.coarsen(&windows, steps, MOST_TIMES, now);
-        let ages = requests.iter().rev().map(|(at, count)| (now.since(at), count));
-        Self { at, requests: ages.take(MOST_TIMES).collect(), ..Self::default() }
-    }
-
-    pub(crate) fn with_open(self, open: u32) -> Self {
-        Self { open, ..self }
+        let over = requests.iter().rev().filter(|(at, _)| *at <= now);
+        let over = over.map(|(at, count)| (now.since(at), count)).take(MOST_TIMES).collect();
+        let mut open = Counts::default();
+        for (at, count) in requests.iter().filter(|(at, _)| *at > now) {
+            open.add_rounded(Mono(at.since(now).as_nanos() as u64), count, LATER_CELL);
+        }
+        let later = open.iter().map(|(ahead, count)| (ahead.since(Mono::default()), count));
+        Self { at, requests: over, later: later.take(MOST_LATER).collect(), ..Self::default() }
     }
 
     pub(crate) fn with_learned(self, learned: Option<LearnedLimit>) -> Self {
@@ -90,7 +95,9 @@ impl Checkpoint {
         for (age, count) in self.requests.iter().rev() {
             counts.add(as_of.minus(*age), *count);
         }
-        counts.add(as_of.plus(WRITE_WITHIN), self.open);
+        for (ahead, count) in &self.later {
+            counts.add(as_of.plus(*ahead), *count);
+        }
         counts
     }
 }
@@ -110,8 +117,8 @@ struct Wire {
     at: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     requests: Vec<u64>,
-    #[serde(default, skip_serializing_if = "is_zero")]
-    open: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    later: Vec<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     learned: Option<WireLearned>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,11 +137,6 @@ struct WirePause {
     remaining_ms: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-const fn is_zero(n: &u64) -> bool {
-    *n == 0
 }
 
 impl Serialize for Checkpoint {
@@ -156,7 +158,9 @@ impl Serialize for Checkpoint {
             remaining_ms: millis(p.remaining),
             reason: p.reason.map(|r| r.as_str().to_owned()),
         });
-        Wire { at: self.at.0, requests, open: self.open.into(), learned, pause }.serialize(serializer)
+        let later =
+            self.later.iter().flat_map(|(ahead, count)| [millis(*ahead), u64::from(*count)]).collect();
+        Wire { at: self.at.0, requests, later, learned, pause }.serialize(serializer)
     }
 }
 
@@ -172,6 +176,10 @@ impl<'de> Deserialize<'de> for Checkpoint {
                 requests.push((age, bounded(*count)));
             }
         }
+        let (pairs, _) = wire.later.as_chunks::<2>();
+        let later = pairs.iter().take(MOST_LATER);
+        let later =
+            later.map(|[ahead, count]| (Duration::from_millis(*ahead).min(LONG), bounded(*count))).collect();
         let learned = wire.learned.and_then(|l| {
             let rate = Rate::new(l.count, Duration::from_millis(l.per_ms)).ok()?;
             Some(LearnedLimit { rate, raise_in: Duration::from_millis(l.raise_in_ms).min(rate.per) })
@@ -180,7 +188,7 @@ impl<'de> Deserialize<'de> for Checkpoint {
             remaining: Duration::from_millis(p.remaining_ms).min(LONGEST),
             reason: p.reason.and_then(|r| Reason::parse(&r)),
         });
-        Ok(Self { at: UnixMs(wire.at), requests, open: bounded(wire.open), learned, pause })
+        Ok(Self { at: UnixMs(wire.at), requests, later, learned, pause })
     }
 }
 
@@ -213,8 +221,8 @@ mod tests {
         for age in [5, 300, 3000] {
             requests.add(NOW.minus(Duration::from_millis(age * 1000 + 1)), 2);
         }
+        requests.add(NOW.plus(WRITE_WITHIN), 3);
         let checkpoint = Checkpoint::new(UnixMs(5), requests.clone(), &rates("100/d"), NOW)
-            .with_open(3)
             .with_learned(Some(LearnedLimit {
                 rate: "9/min".parse().unwrap(),
                 raise_in: Duration::from_secs(7),
@@ -226,13 +234,12 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&checkpoint).unwrap(),
             concat!(
-                r#"{"at":5,"requests":[5001,2,295000,2,2700000,2],"open":3,"#,
+                r#"{"at":5,"requests":[5001,2,295000,2,2700000,2],"later":[3000,3],"#,
                 r#""learned":{"count":9,"per_ms":60000,"raise_in_ms":7000},"#,
                 r#""pause":{"remaining_ms":9000,"reason":"rate_provider"}}"#
             )
         );
         assert_eq!(written_and_read(&checkpoint).1, checkpoint);
-        requests.add(NOW.plus(WRITE_WITHIN), 3);
         assert_eq!(checkpoint.requests(NOW), requests);
     }
 
@@ -246,19 +253,21 @@ mod tests {
                 requests
                     .add(NOW.minus(Duration::from_millis(n * 999 + n * 7919 % 1000)), 11 + (n % 3) as u32);
             }
+            for n in 0..3000 {
+                requests.add(NOW.plus(Duration::from_millis(n + 1)), 300);
+            }
             let total = requests.len();
             let checkpoint =
-                Checkpoint::new(UnixMs(1_800_000_000_000), requests.clone(), &rates(limits), NOW)
-                    .with_open(MAX_COUNT);
+                Checkpoint::new(UnixMs(1_800_000_000_000), requests.clone(), &rates(limits), NOW);
             let (size, read) = written_and_read(&checkpoint);
             assert!(size <= 4096, "{size} for {limits}");
             let told = read.requests(NOW);
-            assert_eq!(told.len(), total + 1_000_000, "{limits}");
+            assert_eq!(told.len(), total, "{limits}");
             for window in long_windows(&rates(limits)) {
                 let since = |counts: &Counts, age: Duration| counts.within(age, NOW).len();
                 assert!(since(&told, window) >= since(&requests, window));
                 let late = window / 20;
-                assert!(since(&told, window - late) <= since(&requests, window) + 1_000_000, "{limits}");
+                assert!(since(&told, window - late) <= since(&requests, window), "{limits}");
             }
         }
     }
@@ -288,8 +297,8 @@ mod tests {
                 }),
             ),
             (
-                r#"{"at":1,"requests":[18446744073709551615,1,18446744073709551615,18446744073709551615],"open":99999999999}"#,
-                Some(Checkpoint { at: UnixMs(1), open: MAX_COUNT, ..Checkpoint::default() }),
+                r#"{"at":1,"requests":[18446744073709551615,1,18446744073709551615,18446744073709551615],"later":[99999999999,99999999999]}"#,
+                Some(Checkpoint { at: UnixMs(1), later: vec![(LONG, MAX_COUNT)], ..Checkpoint::default() }),
             ),
             ("{}", None),
             ("[]", None),

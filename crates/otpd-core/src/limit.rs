@@ -14,6 +14,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use crate::ceiling::ReadyAt;
+use crate::checkpoint::WRITE_WITHIN;
 use crate::clock::{Mono, nanos};
 use crate::counts::{Counts, reconciled};
 use crate::rate::Rate;
@@ -263,25 +264,23 @@ impl Limit {
         self.earlier.coarsen(&[self.held_for], STEPS, MOST_TIMES, now);
     }
 
-    /// Its requests: those that are over, by time, and how many may still leave or be answered.
-    pub(crate) fn requests(&self, now: Mono) -> (Counts, u32) {
-        let (mut over, mut open) = (Counts::default(), 0_u32);
-        for (at, count) in self.earlier.iter() {
-            if at <= now {
-                over.add(at, count);
-            } else {
-                open = open.saturating_add(count); // it may still be written
-            }
-        }
+    /// All requests that count in its window, each as late as it may have been written: now, if its answer is
+    /// still to come, and later, if it may still be written.
+    pub(crate) fn requests(&self, now: Mono) -> Counts {
+        let mut requests = self.earlier.within(self.held_for, now);
         for stamp in &self.places {
-            match stamp.way() {
-                Way::Open => open = open.saturating_add(1),
-                Way::NeverLeft => {}
-                Way::Arrived(at) => over.add(at.min(now), 1),
+            match (stamp.way(), stamp.written_at()) {
+                (Way::NeverLeft, _) => {}
+                (Way::Arrived(at), _) => requests.add(at.min(now), 1),
+                (Way::Open, Some(_)) => requests.add(now, 1),
+                (Way::Open, None) => {
+                    let latest = stamp.write_before().min(now.plus(WRITE_WITHIN));
+                    requests.add(latest.max(now), 1);
+                }
             }
         }
-        over.forget(self.held_for, now);
-        (over, open)
+        requests.forget(self.held_for, now);
+        requests
     }
 
     /// The limit itself.

@@ -113,6 +113,11 @@ impl Stamp {
         }
     }
 
+    /// The last moment at which the request may still be written, if that was set.
+    pub(crate) fn write_before(&self) -> Mono {
+        Mono(self.0.write_before.load(Ordering::Acquire))
+    }
+
     /// True if the request left before there was anything to judge its answer by.
     pub(crate) fn is_unjudged(&self) -> bool {
         self.0.unjudged
