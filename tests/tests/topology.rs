@@ -311,11 +311,14 @@ async fn left_behind(broker: &Broker) -> (Plan, Plan) {
     enqueue_all(&queue, "login", (0..2).map(|i| format!("later-{i}"))).await;
     let mut lane = LaneInHand::open(&queue, "old", 100);
     // The owner defers two and leaves the rest.
-    for delivery in lane.deliveries(7).await {
+    let mut deferred = 0;
+    while deferred < 2 {
+        let delivery = lane.delivery().await;
         let job = delivery.message_id.clone().unwrap();
-        if !job.as_str().starts_with("later") {
+        if !job.as_str().starts_with("later") || delivery.section != Section::Main {
             continue;
         }
+        deferred += 1;
         let carried = Carried { attempts: 2, not_before: Some(now()), ..delivery.carried.clone() };
         let (to, section) = (provider("old"), Section::Later);
         let (body, trace) = (delivery.body.clone(), delivery.trace.clone());
@@ -341,7 +344,11 @@ async fn left_behind(broker: &Broker) -> (Plan, Plan) {
     lane.close().await;
     let admin = channel(&broker.url()).await;
     eventually("everything back in the lane", PATIENCE, || async {
-        (depth(&admin, &before.lane_queue(&provider("old"))).await == 5).then_some(())
+        let mut there = Vec::new();
+        for section in Section::ALL {
+            there.push(depth(&admin, &before.section_queue(&provider("old"), section)).await);
+        }
+        (there == [5, 300, 2]).then_some(())
     })
     .await;
     let left = new.retire(&provider("old"), &refuse, Trial::Do).await.unwrap_err().to_string();
@@ -363,9 +370,7 @@ async fn a_retired_provider_leaves_its_jobs_to_another_and_nothing_behind() {
     let nowhere = Leftovers::MoveTo(provider("nobody"));
     assert!(queue.retire(&provider("old"), &nowhere, Trial::Do).await.is_err());
 
-    let begun = Instant::now();
     let retired = queue.retire(&provider("old"), &to_next, Trial::Do).await.unwrap();
-    println!("307 jobs moved in {:.2?}", begun.elapsed());
     assert_eq!((retired.waiting, retired.moved, retired.buried), (307, 307, 0));
     let lane = |section| after.section_queue(&provider("next"), section);
     for (section, expected) in [(Section::Main, 5), (Section::Bulk, 300), (Section::Later, 2)] {
@@ -380,8 +385,12 @@ async fn a_retired_provider_leaves_its_jobs_to_another_and_nothing_behind() {
     }
     assert_eq!(queue.check_topology().await.unwrap(), []);
     let mut next = LaneInHand::open(&queue, "next", 100);
-    let jobs = next.deliveries(5).await;
-    let own = jobs.iter().find(|d| d.message_id.as_ref().unwrap().as_str() == "own").unwrap();
+    let own = loop {
+        let delivery = next.delivery().await;
+        if delivery.message_id.as_ref().unwrap().as_str() == "own" {
+            break delivery;
+        }
+    };
     assert_eq!((own.carried.route.clone(), own.carried.hops), (Some(route("next")), 1));
     next.close().await;
     let mut facts = queue.follow(Duration::from_secs(3600)).await.unwrap();

@@ -7,25 +7,47 @@
 //! fact: on a connection of their own, because one that a slow queue holds up is held up for all that is
 //! written to it; unconfirmed; and dropped, and counted, where more than [`ROOM`] wait. What an observer
 //! misses is on the stream.
+//!
+//! AMQP does not tell whether anybody observes, and copies for nobody would cost a tenth of a job's CPU.
+//! So each key is asked for with a copy that must come back where nobody is bound to it (`mandatory`, with
+//! a confirm). While nobody is, one copy a second asks again, and the others are not made: who has just
+//! bound a queue gets what happens from a second later on.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lapin::types::ShortString;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::link::{Link, Open};
-use super::publisher::{WINDOW, publish_unconfirmed};
+use super::publisher::{Fate, Publisher, WINDOW, publish_unconfirmed};
 use super::wire::{Parcel, short};
 use crate::error::QueueError;
 use crate::plan::Plan;
+use crate::seam::Proof;
 
 /// How many copies may wait: a few seconds of a busy worker, some 4 MB.
 const ROOM: usize = 4096;
 /// How long the last copies may take at the end.
 const AT_THE_END: Duration = Duration::from_secs(1);
+
+/// After how long a key is asked for again to which nobody was bound...
+const NOBODY: Duration = Duration::from_secs(1);
+/// ...or somebody was.
+const SOMEBODY: Duration = Duration::from_secs(60);
+
+/// What is known of a key. There are as many as kinds of facts, times providers.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// A copy is on its way that will tell; until then others are made.
+    Asking,
+    Nobody(Instant),
+    Somebody(Instant),
+}
 
 /// The way to observers. Clones are the same one.
 #[derive(Clone)]
@@ -38,6 +60,7 @@ struct Inner {
     /// Until the task that publishes them is started.
     taken: Mutex<Option<mpsc::Receiver<Parcel>>>,
     dropped: AtomicU64,
+    keys: Mutex<HashMap<ShortString, Bound>>,
 }
 
 impl Observers {
@@ -50,6 +73,7 @@ impl Observers {
             copies,
             taken,
             dropped: AtomicU64::new(0),
+            keys: Mutex::default(),
         }))
     }
 
@@ -63,11 +87,30 @@ impl Observers {
 
     /// Makes copies of facts that the stream has. Never waits.
     pub(super) fn offer(&self, facts: impl Iterator<Item = Parcel>) {
+        let now = Instant::now();
+        let mut keys = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
         for fact in facts {
-            let copy = Parcel { exchange: self.0.exchange.clone(), mandatory: false, ..fact };
-            if self.0.copies.try_send(copy).is_err() {
-                self.drop_some(1);
+            let asks = match keys.get(&fact.key) {
+                Some(Bound::Nobody(at)) if now < *at + NOBODY => continue,
+                Some(Bound::Somebody(at)) if now < *at + SOMEBODY => false,
+                Some(Bound::Asking) => false,
+                Some(Bound::Nobody(_) | Bound::Somebody(_)) | None => true,
+            };
+            let key = asks.then(|| fact.key.clone());
+            let copy = Parcel { exchange: self.0.exchange.clone(), mandatory: asks, ..fact };
+            match (self.0.copies.try_send(copy), key) {
+                (Ok(()), Some(key)) => drop(keys.insert(key, Bound::Asking)),
+                (Ok(()), None) => {}
+                (Err(_), _) => self.drop_some(1),
             }
+        }
+    }
+
+    fn learn(&self, key: &ShortString, bound: Option<Bound>) {
+        let mut keys = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        match bound {
+            Some(bound) => drop(keys.insert(key.clone(), bound)),
+            None => drop(keys.remove(key)),
         }
     }
 
@@ -104,11 +147,16 @@ impl Observers {
 /// Publishes copies until the queue is closed.
 async fn pass_on(observers: Observers, mut copies: mpsc::Receiver<Parcel>) {
     let link = &observers.0.link;
+    let mut asking = Publisher::new(link.clone(), Proof::default());
     let mut open = None;
     let mut window = Vec::with_capacity(WINDOW);
     let mut away = false;
     while !link.is_closed() && copies.recv_many(&mut window, WINDOW).await > 0 {
-        match publish(link, &mut open, &window).await {
+        let (asks, others): (Vec<Parcel>, Vec<Parcel>) = window.drain(..).partition(|copy| copy.mandatory);
+        let asked =
+            ask(&observers, &mut asking, &asks).await.inspect_err(|_| observers.drop_some(asks.len()));
+        let told = publish(link, &mut open, &others).await.inspect_err(|_| observers.drop_some(others.len()));
+        match asked.and(told) {
             Ok(()) if away => {
                 away = false;
                 info!("observers get copies of events again");
@@ -119,14 +167,39 @@ async fn pass_on(observers: Observers, mut copies: mpsc::Receiver<Parcel>) {
                     debug!("copies for observers cannot be published: {error}");
                 }
                 away = true;
-                observers.drop_some(window.len());
             }
         }
-        window.clear();
     }
 }
 
+/// Publishes copies that tell whether anybody is bound to their keys. None of them is published again: whoever
+/// refuses it or does not answer is somebody.
+async fn ask(observers: &Observers, publisher: &mut Publisher, asks: &[Parcel]) -> Result<(), QueueError> {
+    if asks.is_empty() {
+        return Ok(());
+    }
+    let fates = match publisher.window(&asks.iter().collect::<Vec<_>>()).await {
+        Ok(fates) => fates,
+        Err(error) => {
+            asks.iter().for_each(|copy| observers.learn(&copy.key, None));
+            return Err(error);
+        }
+    };
+    let now = Instant::now();
+    for (copy, fate) in asks.iter().zip(fates) {
+        let bound = match fate {
+            Fate::Returned => Bound::Nobody(now),
+            Fate::Confirmed | Fate::Unknown => Bound::Somebody(now),
+        };
+        observers.learn(&copy.key, Some(bound));
+    }
+    Ok(())
+}
+
 async fn publish(link: &Link, open: &mut Option<Open>, window: &[Parcel]) -> Result<(), QueueError> {
+    if window.is_empty() {
+        return Ok(());
+    }
     let channel = match open.take() {
         Some(open) if open.channel.status().connected() => open,
         Some(_) | None => link.channel().await?,
