@@ -7,7 +7,7 @@
 //! bring back everything that the lane holds. So whatever has been held for [`OLD`] is moved the same way,
 //! at a bounded rate.
 //!
-//! Where the lane has no such queue (the embedded queue, lanes with several owners) nothing is moved.
+//! Where the lane has no such queue (lanes with several owners) nothing is moved.
 //!
 //! [`give_back`] decides and is pure. Invariant: a job leaves the room before its move is handed in, and
 //! its delivery is acknowledged after the move is confirmed; a crash in between leaves two messages of

@@ -23,7 +23,7 @@ pub(super) const SESSION: u32 = 1;
 const MAX_TRACE: usize = 512;
 
 /// The most bulk jobs that a lane has out, so that a bulk backlog leaves its prefetch to the others.
-const BULK_OUT: usize = 100;
+pub(super) const BULK_OUT: u16 = 100;
 
 /// A job to be put in.
 pub(super) struct NewJob<'a> {
@@ -139,7 +139,7 @@ pub(super) fn hand_out(
     let bulk = format!(
         "SELECT {COLUMNS} FROM jobs WHERE lane = ?1 AND section = 1 AND out = 0 ORDER BY id LIMIT ?2"
     );
-    let room = limit((most - out.len()).min(BULK_OUT.saturating_sub(bulk_out)));
+    let room = limit((most - out.len()).min(usize::from(BULK_OUT).saturating_sub(bulk_out)));
     let few = mark_out(file, &bulk, params![lane, room])?;
     out.extend(few);
     Ok(out)

@@ -147,7 +147,8 @@ impl Embedded {
         let (orders_in, orders) = mpsc::unbounded_channel();
         let (stops_in, stops) = mpsc::unbounded_channel();
         let (proof, checkpoint) = (Proof::default(), Checkpoint::default());
-        let prefetch = Prefetch { main: spec.prefetch, bulk: spec.prefetch, later: None };
+        let bulk = spec.prefetch.min(jobs::BULK_OUT);
+        let prefetch = Prefetch { main: spec.prefetch, bulk, later: Some(spec.prefetch) };
         let opening = Opening {
             key,
             provider: spec.provider,
