@@ -174,6 +174,11 @@ impl Broker {
         self.node.ctl(arguments)
     }
 
+    /// Enables a plugin of the running server.
+    pub fn enable_plugin(&self, name: &str) {
+        self.node.plugins(&["enable", name]);
+    }
+
     /// The node behind it, to ask and to trouble.
     #[must_use]
     pub fn node(&self) -> &Node {

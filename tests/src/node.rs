@@ -28,6 +28,15 @@ impl Node {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Runs `rabbitmq-plugins`.
+    pub(crate) fn plugins(&self, arguments: &[&str]) {
+        let mut command = Command::new(program("rabbitmq-plugins"));
+        self.environment(&mut command);
+        let output = command.args(arguments).stdin(Stdio::null()).output().expect("rabbitmq-plugins starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "rabbitmq-plugins {arguments:?} failed: {said}");
+    }
+
     /// How many messages are in the queues whose names begin with `prefix`, in all virtual hosts, those
     /// that are handed out and not acknowledged included; streams are left out. Asks the queues
     /// themselves: what the broker reports of its own accord is seconds old.

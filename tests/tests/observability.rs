@@ -93,7 +93,7 @@ fn names(expression: &str) -> BTreeSet<String> {
 fn the_rules_are_valid_and_their_tests_pass() {
     let folder = observability(".");
     promtool(&folder, &["check", "rules", "otpd.rules.yaml"], Stdio::null());
-    promtool(&folder, &["test", "rules", "otpd.rules.test.yaml"], Stdio::null());
+    promtool(&folder, &["test", "rules", "otpd.rules.test.yaml", "otpd.rules.days.test.yaml"], Stdio::null());
     promtool(&folder, &["check", "config", "prometheus.yml"], Stdio::null());
 }
 
@@ -117,7 +117,8 @@ fn what_kubernetes_and_compose_load_is_there() {
 
     let prometheus = yaml("prometheus.yml");
     assert_eq!(prometheus["rule_files"], json!(["otpd.rules.yaml"]));
-    assert_eq!(prometheus["scrape_configs"][0]["job_name"], "otpd-worker", "the alerts know it by this name");
+    let jobs = prometheus["scrape_configs"].as_array().unwrap().iter().map(|config| &config["job_name"]);
+    assert_eq!(jobs.collect::<Vec<_>>(), ["otpd-worker", "otpd-rabbitmq", "otpd-rabbitmq-queues"]);
     let source = &yaml("grafana/provisioning/datasources/prometheus.yaml")["datasources"][0];
     assert_eq!((source["type"].as_str(), source["isDefault"].as_bool()), (Some("prometheus"), Some(true)));
     let dashboards = &yaml("grafana/provisioning/dashboards/otpd.yaml")["providers"][0];
@@ -163,7 +164,8 @@ fn every_alert_says_how_bad_what_and_where_to_read_on() {
 #[test]
 fn every_alert_is_tested_where_it_fires_and_where_it_is_silent() {
     let mut seen: BTreeMap<String, (u32, u32)> = BTreeMap::new();
-    for test in yaml("otpd.rules.test.yaml")["tests"].as_array().unwrap() {
+    let files = ["otpd.rules.test.yaml", "otpd.rules.days.test.yaml"].map(yaml);
+    for test in files.iter().flat_map(|file| file["tests"].as_array().unwrap()) {
         for case in test["alert_rule_test"].as_array().unwrap() {
             let (fires, silent) = seen.entry(case["alertname"].as_str().unwrap().to_owned()).or_default();
             match case["exp_alerts"].as_array().unwrap().is_empty() {

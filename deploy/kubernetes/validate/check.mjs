@@ -10,7 +10,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import Ajv from 'ajv';
 import { parseAllDocuments } from 'yaml';
 
-const MODELS = { 'keda.sh': 'keda', 'monitoring.coreos.com': 'prometheus-operator' };
+const MODELS = { 'monitoring.coreos.com': 'prometheus-operator' };
 const CORE = ['apps', 'batch', 'policy', 'networking.k8s.io', 'rbac.authorization.k8s.io'];
 
 const ajv = new Ajv({ allErrors: true, allowUnionTypes: true });

@@ -63,10 +63,6 @@ fn mounted_secrets(rendered: &Rendered) -> BTreeSet<(String, Option<String>)> {
     all
 }
 
-fn names(all: &Value) -> BTreeSet<String> {
-    all.as_array().unwrap().iter().map(|p| p["name"].as_str().unwrap().to_owned()).collect()
-}
-
 #[test]
 fn otpd_takes_the_configs_and_every_secret_is_delivered() {
     let checked = otpd_config(everything(), "check");
@@ -78,23 +74,15 @@ fn otpd_takes_the_configs_and_every_secret_is_delivered() {
     assert!(others.is_empty(), "{others:?}");
 }
 
+/// More workers send no more, and each scale-down is a hand-over: the number is fixed, an owner and a spare.
 #[test]
-fn keda_follows_the_lanes() {
-    let lanes = names(&otpd_config(everything(), "check")["config"]["providers"]);
-    let spec = &everything().one("ScaledObject", "otpd-worker")["spec"];
-    assert_eq!(spec["maxReplicaCount"], lanes.len(), "one replica a lane at most");
-    assert_eq!(spec["minReplicaCount"], 2);
-    assert_eq!(names(&spec["triggers"]), lanes);
-    for trigger in spec["triggers"].as_array().unwrap() {
-        let lane = trigger["name"].as_str().unwrap();
-        assert_eq!(trigger["metadata"]["queueName"], format!("otp.lane.{lane}"));
+fn nothing_scales_the_workers() {
+    for (name, rendered) in overlays() {
+        for kind in ["ScaledObject", "HorizontalPodAutoscaler", "VerticalPodAutoscaler"] {
+            assert_eq!(rendered.all(kind).count(), 0, "{name}: {kind}");
+        }
     }
-    let formula = spec["advanced"]["scalingModifiers"]["formula"].as_str().unwrap();
-    let counted = formula.split_once('[').and_then(|(_, rest)| rest.split_once(']')).unwrap().0;
-    assert_eq!(counted.split(", ").map(str::to_owned).collect::<BTreeSet<_>>(), lanes);
-    let worker = everything().worker();
-    assert_eq!(spec["scaleTargetRef"]["name"], worker["metadata"]["name"]);
-    assert_eq!(worker["spec"]["replicas"], Value::Null, "the number is the autoscaler's");
+    assert_eq!(everything().worker()["spec"]["replicas"], 2);
 }
 
 fn seconds(text: &Value) -> Duration {
@@ -132,18 +120,14 @@ fn probes_and_scrapes_ask_the_port_that_otpd_listens_on() {
             assert_eq!((&asks["port"], &asks["path"]), (&"admin".into(), &path.into()), "{name}: {probe}");
         }
     }
-    let monitor = &everything().one("ServiceMonitor", "otpd-worker")["spec"];
-    let service = everything().one("Service", "otpd-worker-metrics");
-    assert!(selects(&monitor["selector"]["matchLabels"], &service["metadata"]["labels"]));
-    assert!(selects(
-        &service["spec"]["selector"],
-        &everything().worker()["spec"]["template"]["metadata"]["labels"]
-    ));
-    let port = &service["spec"]["ports"][0];
-    assert_eq!((&monitor["endpoints"][0]["port"], &port["targetPort"]), (&port["name"], &"admin".into()));
+    let monitor = &everything().one("PodMonitor", "otpd-worker")["spec"];
+    let worker = &everything().worker()["spec"]["template"]["metadata"]["labels"];
+    assert!(selects(&monitor["selector"]["matchLabels"], worker));
+    let endpoint = &monitor["podMetricsEndpoints"][0];
+    assert_eq!((&endpoint["port"], &endpoint["path"]), (&"admin".into(), &"/metrics".into()));
 }
 
-fn selects(selector: &Value, labels: &Value) -> bool {
+pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
     selector.as_object().unwrap().iter().all(|(key, value)| &labels[key] == value)
 }
 
@@ -177,7 +161,7 @@ fn selectors_select_pods_that_are_there() {
 }
 
 /// Ports that no container here has: names, providers, and what RabbitMQ listens on.
-const ELSEWHERE: [u64; 9] = [53, 443, 5671, 15672, 15692, 4369, 25672, 6000, 35672];
+const ELSEWHERE: [u64; 9] = [53, 443, 5671, 15671, 15692, 4369, 25672, 6000, 35672];
 
 #[test]
 fn every_port_of_a_network_policy_is_in_use() {

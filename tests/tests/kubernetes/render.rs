@@ -54,7 +54,6 @@ components:
   - ../components/external-secrets
   - ../components/monitoring
   - ../components/tracing
-  - ../components/keda
 ";
 
 impl Tree {

@@ -23,10 +23,8 @@ fn every_overlay_is_valid_for_the_oldest_and_the_newest_kubernetes() {
 #[test]
 fn a_mistake_in_a_custom_resource_is_refused() {
     let mistakes = [
-        ("maxReplicaCount:", "maxReplicas:", "ScaledObject otpd-worker: /spec"),
-        ("minReplicaCount: 2", "minReplicaCount: two", "ScaledObject otpd-worker: /spec/minReplicaCount"),
-        ("secretTargetRef:", "secretRef:", "TriggerAuthentication otpd-keda: /spec"),
-        ("scrapeTimeout:", "timeout:", "ServiceMonitor otpd-worker: /spec/endpoints/0"),
+        ("scrapeTimeout:", "timeout:", "PodMonitor otpd-rabbitmq: /spec/podMetricsEndpoints/0"),
+        ("params:", "parameters:", "PodMonitor otpd-rabbitmq: /spec/podMetricsEndpoints/1"),
         ("expr:", "expression:", "PrometheusRule"),
         ("importCredentialsSecret:", "importCredentials:", "User otpd-worker: /spec"),
         ("configure:", "config:", "Permission otpd-producer: /spec/permissions"),
@@ -52,7 +50,6 @@ fn a_mistake_in_kubernetes_own_objects_is_refused() {
         ("unhealthyPodEvictionPolicy:", "unhealthyEvictionPolicy:"),
         ("except:", "exceptions:"),
         ("containerPort: 9090", "containerPort: admin"),
-        ("publishNotReadyAddresses:", "publishNotReady:"),
     ];
     for (right, wrong) in mistakes {
         let yaml = &everything().yaml;
