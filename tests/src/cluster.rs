@@ -5,6 +5,8 @@
 //! each other when they first start. Like [`crate::Broker`] it ends with the test process, in whatever way
 //! that ends: a shell process watches over it.
 
+#![allow(clippy::indexing_slicing, reason = "a test that names a node that is not there fails")]
+
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
@@ -62,7 +64,8 @@ impl Cluster {
         let name = format!("otpd-cluster-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(&name);
         fs::create_dir_all(&dir).expect("the temporary directory takes files");
-        let watch = start_in_a_group(Command::new("sh").args(["-c", WATCH, "watch"]).arg(&dir), Stdio::piped());
+        let watch =
+            start_in_a_group(Command::new("sh").args(["-c", WATCH, "watch"]).arg(&dir), Stdio::piped());
         let epmd_port = claim_port();
         let mut epmd = Command::new("epmd");
         epmd.args(["-port", &epmd_port.to_string(), "-address", "127.0.0.1"]);
@@ -104,7 +107,10 @@ impl Cluster {
         for node in &self.nodes {
             while !speaks_amqp(address(node)) {
                 if Instant::now() > deadline {
-                    panic!("a node of the cluster is not up after {UP_WITHIN:?}; it said: {}", said(&node.dir));
+                    panic!(
+                        "a node of the cluster is not up after {UP_WITHIN:?}; it said: {}",
+                        said(&node.dir)
+                    );
                 }
                 sleep(Duration::from_millis(50));
             }

@@ -122,6 +122,7 @@ impl Lane {
             match self.consume_on(&open).await {
                 Ok(consumer) => return Some((open, consumer)),
                 Err(error) => {
+                    open.abandon();
                     let why = error.to_string();
                     if told.as_ref() != Some(&why) {
                         warn!(provider = %self.spec.provider,
