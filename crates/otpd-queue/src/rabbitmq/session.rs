@@ -36,7 +36,8 @@ use crate::seam::{Inbound, Section, StopOrder};
 const ACKS: usize = 256;
 /// ...and how long the first of them waits for the others.
 const LINGER: Duration = Duration::from_millis(5);
-/// How often the broker is asked on the consuming channel whether it is there, while the lane holds jobs...
+/// How often the broker is asked on the consuming channel whether it is there: while the lane holds none too,
+/// because the consumer of a worker that stands by at a node that hung is in the way of all others...
 const ASK: Duration = Duration::from_millis(500);
 /// ...and how long it may take to answer. Together below 3 s.
 const SILENT: Duration = Duration::from_millis(2400);
@@ -267,10 +268,7 @@ impl<'a> Session<'a> {
 
     /// Asks for a sign of life on the consuming channel; renews the claim when that is due.
     fn ask(&mut self) {
-        if self.acks.outstanding() == 0 {
-            return;
-        }
-        if self.asked.is_none() && self.is_claimed {
+        if self.asked.is_none() {
             let channel = self.open.channel.clone();
             // The prefetch of consumers to come, of which there are none.
             let prefetch = self.lane.spec.prefetch;
@@ -279,7 +277,8 @@ impl<'a> Session<'a> {
                 tokio::time::timeout(SILENT, question).await.is_ok_and(|answer| answer.is_ok())
             }));
         }
-        if self.renew_at.is_some_and(|at| at <= Instant::now()) && self.is_claimed && !self.stopped {
+        let renews = self.is_claimed && !self.stopped && self.acks.outstanding() > 0;
+        if self.renew_at.is_some_and(|at| at <= Instant::now()) && renews {
             self.renew_at = Some(Instant::now() + RENEW);
             if let (Some(claim), Some(checkpoint)) = (&self.claim, self.lane.checkpoint.get()) {
                 // Nobody waits for it: the next one says the same.
