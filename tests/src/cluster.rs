@@ -5,6 +5,8 @@
 //! each other when they first start. Like [`crate::Broker`] it ends with the test process, in whatever way
 //! that ends: a shell process watches over it.
 
+#![allow(clippy::indexing_slicing, reason = "a test that names a node that is not there fails")]
+
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;

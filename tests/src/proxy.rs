@@ -1,7 +1,8 @@
 //! A network that misbehaves on command, between a client and a broker.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,6 +29,7 @@ struct Weather {
 pub struct Proxy {
     address: SocketAddr,
     weather: watch::Sender<Weather>,
+    taken: Arc<AtomicU32>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -49,12 +51,15 @@ impl Proxy {
         let address = listener.local_addr().expect("bound");
         let (weather, seen) =
             watch::channel(Weather { swallows: false, resets: 0, half_dead: None, half_kills: 0 });
+        let taken = Arc::new(AtomicU32::new(0));
+        let count = taken.clone();
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(pass(client, target, seen.clone()));
             }
         });
-        Self { address, weather, task }
+        Self { address, weather, taken, task }
     }
 
     /// Where it listens.
@@ -67,6 +72,12 @@ impl Proxy {
     #[must_use]
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@{}/%2f", self.address)
+    }
+
+    /// How many connections were made so far.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Resets every connection there is. New ones pass.

@@ -29,9 +29,15 @@ pub fn plan(prefix: &str, providers: &[&str]) -> Plan {
 /// A queue at `url`, not connected yet.
 #[must_use]
 pub fn rabbit(url: &str, plan: &Plan) -> Rabbit {
+    rabbit_at(&[url], plan)
+}
+
+/// A queue at several nodes, not connected yet.
+#[must_use]
+pub fn rabbit_at(urls: &[&str], plan: &Plan) -> Rabbit {
     crate::logs::init();
     Rabbit::new(RabbitConfig {
-        urls: vec![url.parse().expect("a test's URL is one")],
+        urls: urls.iter().map(|url| url.parse().expect("a test's URL is one")).collect(),
         plan: plan.clone(),
         source: "otpd/test".into(),
     })

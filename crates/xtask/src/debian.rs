@@ -53,7 +53,11 @@ pub(crate) fn setup() -> Result<(), String> {
     }
 }
 
-fn install(packages: &[&str]) -> Result<(), String> {
+/// Installs packages.
+///
+/// # Errors
+/// Where that needs what is not there.
+pub(crate) fn install(packages: &[&str]) -> Result<(), String> {
     if !succeeds(&["apt-get", "--version"]) {
         return Err("there is no apt-get on this machine".to_owned());
     }

@@ -1,5 +1,5 @@
 //! `cargo xtask test`: every test of the workspace, and what they need installed first. `cargo xtask bench`:
-//! all benchmarks, beside the committed baseline.
+//! all benchmarks, beside the committed baseline. `cargo xtask rabbitmq4`: the broker's tests on RabbitMQ 4.
 //!
 //! Without dependencies, so that it is built in a second. Servers and languages come from the system's own
 //! package manager, validators from the registries of Python and Node; where that cannot be, it says
@@ -8,6 +8,7 @@
 
 mod bench;
 mod debian;
+mod rabbitmq4;
 mod run;
 mod tools;
 
@@ -15,13 +16,16 @@ use std::process::{Command, ExitCode};
 
 use run::run;
 
-const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]   all tests; installs what they need\n       cargo xtask setup                          only installs\n       cargo xtask bench [--save] [--compare-only] [NAME]   benchmarks, against benches/baseline.tsv";
+const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]   all tests; installs what they need\n       cargo xtask setup                          only installs\n       cargo xtask rabbitmq4 [ARGUMENTS OF cargo test]   the tests that concern the broker, on RabbitMQ 4 (root; downloads 150 MB once)\n       cargo xtask bench [--save] [--compare-only] [NAME]   benchmarks, against benches/baseline.tsv";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let done = match arguments.split_first() {
         Some((task, rest)) if task == "test" => setup().and_then(|()| test(rest)),
         Some((task, rest)) if task == "setup" && rest.is_empty() => setup(),
+        Some((task, rest)) if task == "rabbitmq4" => {
+            debian::setup().and_then(|()| rabbitmq4::rabbitmq4(rest))
+        }
         Some((task, rest)) if task == "bench" => debian::setup().and_then(|()| bench::bench(rest)),
         Some(_) | None => {
             eprintln!("{USAGE}");

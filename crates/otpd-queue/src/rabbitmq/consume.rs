@@ -139,6 +139,7 @@ impl Lane {
             match self.consume_on(&open).await {
                 Ok(inflow) => return Some((open, inflow)),
                 Err(error) => {
+                    open.abandon();
                     let why = error.to_string();
                     if told.as_ref() != Some(&why) {
                         warn!(provider = %self.spec.provider,

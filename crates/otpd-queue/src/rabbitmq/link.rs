@@ -8,7 +8,7 @@
 //! for all who ask; each change of state (connected, lost, refused) is logged once.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +30,8 @@ struct Inner {
     role: &'static str,
     name: String,
     urls: Vec<BrokerUrl>,
+    /// The node that is tried next: after a loss another one than before, which may hang.
+    next_url: AtomicUsize,
     live: Mutex<Option<Live>>,
     dialing: tokio::sync::Mutex<Dialing>,
     used: AtomicBool,
@@ -45,7 +47,6 @@ struct Live {
 
 /// What is known of the attempts so far.
 struct Dialing {
-    next_url: usize,
     backoff: Backoff,
     not_before: Option<Instant>,
     failed: u64,
@@ -68,9 +69,9 @@ impl Link {
             role,
             name: format!("{name} {role}"),
             urls: urls.to_vec(),
+            next_url: AtomicUsize::new(start),
             live: Mutex::new(None),
             dialing: tokio::sync::Mutex::new(Dialing {
-                next_url: start,
                 backoff: Backoff::default(),
                 not_before: None,
                 failed: 0,
@@ -139,10 +140,11 @@ impl Link {
     }
 
     async fn attempt(&self, dialing: &mut Dialing) -> Result<Live, QueueError> {
-        let Some(url) = self.0.urls.get(dialing.next_url % self.0.urls.len().max(1)) else {
+        self.report_loss();
+        let next = self.0.next_url.load(Ordering::Relaxed);
+        let Some(url) = self.0.urls.get(next % self.0.urls.len().max(1)) else {
             return Err(QueueError::Away { url: "-".into(), why: "no broker URL is configured".into() });
         };
-        self.report_loss();
         match dial(url, &self.0.name).await {
             Ok(connection) => {
                 let attempts = dialing.failed + 1;
@@ -168,7 +170,7 @@ impl Link {
                 }
                 dialing.failed += 1;
                 dialing.not_before = Some(Instant::now() + wait);
-                dialing.next_url = dialing.next_url.wrapping_add(1);
+                self.try_another_node();
                 dialing.last = Some((url.clone(), why));
                 Err(error)
             }
@@ -180,7 +182,13 @@ impl Link {
         let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gone) = live.take() {
             warn!(role = self.0.role, broker = %gone.url, "the connection to RabbitMQ is lost; connecting again");
+            self.try_another_node();
         }
+    }
+
+    /// The next attempt goes to another node, where there is one.
+    fn try_another_node(&self) {
+        self.0.next_url.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A new channel; one attempt.
@@ -224,6 +232,7 @@ impl Link {
         let mut live = self.0.live.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(gone) = live.take_if(|l| Arc::ptr_eq(&l.connection, connection)) {
             warn!(role = self.0.role, broker = %gone.url, "RabbitMQ does not answer; connecting again");
+            self.try_another_node();
         }
     }
 
@@ -266,6 +275,13 @@ impl Open {
     /// The broker behind it.
     pub(super) fn url(&self) -> &BrokerUrl {
         &self.live.url
+    }
+
+    /// Closes the channel without waiting for that: because something asked on it was not answered, and a broker
+    /// that gets round to it later must not do it for nobody. A consumer that was made so would be handed the
+    /// whole queue, and block the lane for as long as the connection lives.
+    pub(super) fn abandon(self) {
+        tokio::spawn(self.close());
     }
 
     /// Closes the channel and waits for that, at most [`PATIENCE`].

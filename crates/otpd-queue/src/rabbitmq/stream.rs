@@ -65,9 +65,14 @@ impl StreamReader {
         let mut arguments = FieldTable::default();
         arguments.insert(headers::STREAM_OFFSET.into(), offset);
         let options = BasicConsumeOptions::default();
-        let consumer =
-            open.call(open.channel.basic_consume(short(stream), "".into(), options, arguments)).await?;
-        Ok(Self { open, consumer, unasked: 0, last_tag: 0 })
+        let consume = open.channel.basic_consume(short(stream), "".into(), options, arguments);
+        match open.call(consume).await {
+            Ok(consumer) => Ok(Self { open, consumer, unasked: 0, last_tag: 0 }),
+            Err(error) => {
+                open.abandon();
+                Err(error)
+            }
+        }
     }
 
     /// The next record, however long it takes.
