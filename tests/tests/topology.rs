@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
 use otpd_core::FactKind;
+use otpd_queue::rabbitmq::Rabbit;
 use otpd_queue::{
     Carried, DeadFilter, Difference, LanePlan, Leftovers, Move, Owners, Plan, QueueError, Section,
     Settlement, Standing, Then, Trial,
@@ -235,7 +236,7 @@ async fn of_many_first_workers_one_applies() {
     let broker = Broker::shared();
     let plan = plan(&broker.prefix(), &["a", "b"]);
     let workers: Vec<_> = (0..4).map(|_| rabbit(&broker.url(), &plan)).collect();
-    let all = futures::future::join_all(workers.iter().map(|w| w.apply_topology_if_empty())).await;
+    let all = futures::future::join_all(workers.iter().map(Rabbit::apply_topology_if_empty)).await;
     assert!(all.iter().all(|applied| applied.as_ref().unwrap().generation == 1), "{all:?}");
     for worker in &workers {
         assert_eq!(worker.topology_standing().await.unwrap(), Standing::Ready(vec![]));

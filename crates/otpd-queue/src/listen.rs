@@ -21,6 +21,10 @@ pub enum When {
 
 /// One record of the events stream.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly all news are facts; a box would cost each an allocation"
+)]
 pub enum News {
     /// A fact of another process, or of this one before it started.
     Fact(Fact),

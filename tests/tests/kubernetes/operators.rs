@@ -121,7 +121,6 @@ fn the_rules_ask_for_the_jobs_that_the_monitors_make() {
             .as_str()
             .unwrap()
             .match_indices("job=")
-            .map(|(at, m)| (at, m))
             .map(|(at, _)| rule["expr"].as_str().unwrap().split_at(at))
         {
             let matcher = rest.split('"').nth(1).unwrap();

@@ -373,7 +373,7 @@ async fn lost(lost: &mut Option<oneshot::Receiver<()>>) {
         None => false,
     };
     if !is_lost {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
