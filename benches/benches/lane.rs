@@ -11,8 +11,7 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use otpd_benches::body;
 use otpd_core::{
-    Answered, MessageId, OnAmbiguous, Outcome, ProviderName, RecipientHasher, RetryPolicy, RouteTable,
-    SendJob, Stamp, UnixMs,
+    Answered, MessageId, OnAmbiguous, Outcome, ProviderName, RetryPolicy, RouteTable, SendJob, Stamp, UnixMs,
 };
 use otpd_queue::seam::{Order, Proof};
 use otpd_queue::{
@@ -62,7 +61,7 @@ async fn run(bodies: &[Bytes], ceiling: &str) -> Duration {
         routes: Arc::new(RouteTable::new([provider.clone()], [])),
         retry: RetryPolicy::default(),
         keep_code: true,
-        hasher: RecipientHasher::new(b"bench"),
+        recipients: otpd_worker::RecipientKeys::private(),
         memory: Arc::new(otpd_worker::Memory::new(Clock::system(), Vec::new())),
         board: Arc::default(),
     };

@@ -11,8 +11,8 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use futures::{StreamExt, TryStreamExt};
 use otpd_benches::body;
 use otpd_core::{
-    Answered, JobId, MessageId, OnAmbiguous, Outcome, ProviderName, RecipientHasher, RetryPolicy, RouteName,
-    RouteTable, SendJob, Stamp, UnixMs,
+    Answered, JobId, MessageId, OnAmbiguous, Outcome, ProviderName, RetryPolicy, RouteName, RouteTable,
+    SendJob, Stamp, UnixMs,
 };
 use otpd_queue::embedded::{Durability, Embedded, EmbeddedConfig};
 use otpd_queue::rabbitmq::{Rabbit, RabbitConfig};
@@ -70,7 +70,7 @@ async fn through(queue: &Queue, round: usize, jobs: usize, in_flight: usize) -> 
         routes: Arc::new(RouteTable::new([provider()], [])),
         retry: RetryPolicy::default(),
         keep_code: true,
-        hasher: RecipientHasher::new(b"bench"),
+        recipients: otpd_worker::RecipientKeys::private(),
         memory: Arc::new(otpd_worker::Memory::new(Clock::system(), Vec::new())),
         board: Arc::default(),
     };

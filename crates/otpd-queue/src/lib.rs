@@ -14,6 +14,7 @@ pub mod queue;
 pub mod rabbitmq;
 pub mod retire;
 pub mod seam;
+mod settler;
 
 pub use dead::{DeadFilter, DeadLetter};
 pub use error::QueueError;

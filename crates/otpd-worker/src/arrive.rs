@@ -145,7 +145,7 @@ impl<E: Endpoint> Lane<E> {
         Held {
             tag: delivery.tag,
             section: delivery.section,
-            keys: self.shared.hasher.keys(job.to, &job.purpose),
+            keys: self.shared.recipients.of(&job),
             job,
             body: delivery.body,
             route,

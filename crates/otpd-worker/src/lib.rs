@@ -34,5 +34,5 @@ pub use endpoint::Endpoint;
 pub use memory::Memory;
 pub use metrics::Metrics;
 pub use reconfigure::{Orders, Steering};
-pub use settings::{LaneSettings, Shared, private_hasher};
+pub use settings::{LaneSettings, RecipientKeys, Shared};
 pub use worker::{LaneState, Worker, WorkerError};

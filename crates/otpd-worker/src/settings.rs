@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use otpd_core::{OnAmbiguous, ProviderName, Rate, RecipientHasher, RetryPolicy, RouteTable};
+use otpd_core::{
+    Fact, JobKeys, OnAmbiguous, ProviderName, Rate, RecipientHasher, RetryPolicy, RouteTable, SendJob, UnixMs,
+};
 
 use crate::board::Board;
 use crate::memory::Memory;
@@ -35,18 +37,43 @@ pub struct Shared {
     pub retry: RetryPolicy,
     /// Whether dead letters keep the code.
     pub keep_code: bool,
-    /// Makes the keys by which recipients are known.
-    pub hasher: RecipientHasher,
+    /// How recipients are known.
+    pub recipients: RecipientKeys,
     /// What the lanes of this process know of jobs and of each other's requests.
     pub memory: Arc<Memory>,
     /// How busy the lanes of this process are.
     pub board: Arc<Board>,
 }
 
-/// Makes keys that no other process understands: for a fleet without a key of its own.
-#[must_use]
-pub fn private_hasher() -> RecipientHasher {
-    RecipientHasher::new(&rand::random::<[u8; 32]>())
+/// How recipients are known beside their numbers.
+#[derive(Clone, Debug)]
+pub enum RecipientKeys {
+    /// By keys that no other process understands: facts do not tell them.
+    Private(RecipientHasher),
+    /// By keys that all workers make alike, told in facts.
+    OfTheFleet(RecipientHasher),
+}
+
+impl RecipientKeys {
+    /// Of this process alone, made anew at each start.
+    #[must_use]
+    pub fn private() -> Self {
+        Self::Private(RecipientHasher::new(&rand::random::<[u8; 32]>()))
+    }
+
+    /// The keys of a job.
+    pub(crate) fn of(&self, job: &SendJob) -> JobKeys {
+        let (Self::Private(hasher) | Self::OfTheFleet(hasher)) = self;
+        hasher.keys(job.to, &job.purpose)
+    }
+
+    /// The fact as other workers are to read it.
+    pub(crate) fn tell(&self, fact: Fact, keys: JobKeys, created_at: UnixMs) -> Fact {
+        match self {
+            Self::Private(_) => fact,
+            Self::OfTheFleet(_) => fact.keyed(keys, created_at),
+        }
+    }
 }
 
 impl LaneSettings {

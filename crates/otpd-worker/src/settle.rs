@@ -258,7 +258,7 @@ impl<E: Endpoint> Lane<E> {
             fact.http_status = answer.answered.http_status;
             fact.sent_at = answer.sent_at;
         }
-        fact
+        self.shared.recipients.tell(fact, held.keys, held.job.created_at)
     }
 
     fn hand_in(&mut self, fact: Fact, then: Then, span: &Span) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use otpd_core::ProviderName;
 use otpd_providers::Transport;
-use otpd_worker::{Board, Clock, LaneSettings, Memory, Orders, Shared, private_hasher};
+use otpd_worker::{Board, Clock, LaneSettings, Memory, Orders, RecipientKeys, Shared};
 
 use crate::config::{Config, Environment, OpenProvider, ProviderConfig};
 use crate::failure::Failure;
@@ -62,7 +62,10 @@ pub(crate) fn shared(config: &Config, clock: Clock) -> Shared {
         routes: Arc::new(config.routes.clone()),
         retry: config.retry,
         keep_code: config.dead.keep_code,
-        hasher: private_hasher(),
+        recipients: match &config.recipient_hasher {
+            Some(hasher) => RecipientKeys::OfTheFleet(hasher.clone()),
+            None => RecipientKeys::private(),
+        },
         memory: Arc::new(Memory::new(clock, config.recipient_limits.clone())),
         board: Arc::new(Board::new(config.providers.iter().map(|p| p.name.clone()))),
     }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use otpd_core::{
-    Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Rate, Reason, RecipientHasher,
-    RetryPolicy, Route, RouteTable, Scope, SendJob, Stamp, UnixMs,
+    Answered, Fact, FactKind, MessageId, OnAmbiguous, Outcome, ProviderName, Rate, Reason, RetryPolicy,
+    Route, RouteTable, Scope, SendJob, Stamp, UnixMs,
 };
 use otpd_queue::seam::{Order, Proof, StopOrder};
 use otpd_queue::{
@@ -162,7 +162,7 @@ impl Bench {
             retry: RetryPolicy::default(),
             keep_code: setup.keep_code,
             memory: Arc::new(Memory::new(clock, setup.recipients)),
-            hasher: RecipientHasher::new(b"test"),
+            recipients: otpd_worker::RecipientKeys::private(),
             board: Arc::new(Board::new([provider("p"), provider("q")])),
         };
         let script = Arc::new(Script {

@@ -57,6 +57,11 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
         ready = topology(&queue) => ready?,
         _ = &mut asked => return Ok(()),
     }
+    if config.recipient_hasher.is_none() && !config.recipient_limits.is_empty() {
+        tracing::info!(
+            "limits.key is not set: each worker counts its own messages to a recipient, and forgets them when it ends"
+        );
+    }
     let shared = wiring::shared(config, clock);
     let mut worker =
         Worker::start(&queue, lanes, &shared, clock, &metrics, config.shutdown_grace).map_err(failed)?;

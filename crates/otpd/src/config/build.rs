@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use otpd_core::{RetryPolicy, RouteTable};
+use otpd_core::{RecipientHasher, RetryPolicy, RouteTable};
 use toml::Table;
 
 use super::broker::{Address, UrlSource, has_password};
@@ -63,6 +63,7 @@ pub(super) fn build(
         routes: RouteTable::new(providers.iter().map(|p| p.name.clone()), routes),
         providers,
         recipient_limits: document.limits.recipient.0.clone(),
+        recipient_hasher: recipient_hasher(check, document.limits.key.as_ref(), environment),
         shutdown_grace: check.time(&grace, document.worker.shutdown_grace, SECOND..=MINUTE * 10, "25s"),
         dead: Dead {
             retention: check.time(&retention, document.dead.retention, SECOND..=DAY * 3650, "7d"),
@@ -114,6 +115,28 @@ fn broker(check: &mut Check, section: &BrokerSection, environment: &Environment)
     Broker {
         address: sources.and_then(|sources| address(check, sources, environment)),
         prefix: prefix.clone(),
+    }
+}
+
+/// The least bytes of a key that numbers cannot be tried against.
+const LEAST_KEY: usize = 16;
+
+fn recipient_hasher(
+    check: &mut Check,
+    key: Option<&SecretSource>,
+    environment: &Environment,
+) -> Option<RecipientHasher> {
+    let at = KeyPath::of(&["limits", "key"]);
+    match key?.open(environment) {
+        Ok(key) if key.expose().len() >= LEAST_KEY => Some(RecipientHasher::new(key.expose().as_bytes())),
+        Ok(_) => {
+            check.error(&at, format!("is shorter than {LEAST_KEY} bytes, so that numbers could be guessed from it; make one with `openssl rand -hex 32`"));
+            None
+        }
+        Err(problem) => {
+            check.error(&at, problem);
+            None
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::broker::UrlSources;
 use super::provider_section::ProviderSection;
+use super::secret::SecretSource;
 use super::value::{Collector, Count, Factor, Listen, Names, RatesOrOff, Share, Time};
 
 /// The configuration of otpd.
@@ -142,16 +143,21 @@ pub enum TrafficName {
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, expecting = "a table: [limits]")]
 pub struct LimitsSection {
-    /// How many messages one recipient may get from one worker, such as `1/30s, 5/h`, or `off`. A code
+    /// How many messages one recipient may get, such as `1/30s, 5/h`, or `off`. A code
     /// that can still be sent in time waits its turn; one that cannot is dead as `recipient_limited`.
     /// Default `1/30s, 5/h`.
     pub recipient: RatesOrOff,
+    /// A secret that all workers share, at least 16 bytes. With it facts name a recipient by a keyed hash, and
+    /// these limits, and a newer code that replaces an older one, hold over all workers and outlive them; without
+    /// it each worker keeps them to itself and forgets them when it ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<SecretSource>,
 }
 
 impl Default for LimitsSection {
     fn default() -> Self {
         let rate = |count, seconds| otpd_core::Rate { count, per: std::time::Duration::from_secs(seconds) };
-        Self { recipient: RatesOrOff(vec![rate(1, 30), rate(5, 3600)]) }
+        Self { recipient: RatesOrOff(vec![rate(1, 30), rate(5, 3600)]), key: None }
     }
 }
 

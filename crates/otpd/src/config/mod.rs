@@ -31,7 +31,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use otpd_core::{ProviderName, Rate, RetryPolicy, RouteTable, TrafficClass};
+use otpd_core::{ProviderName, Rate, RecipientHasher, RetryPolicy, RouteTable, TrafficClass};
 use otpd_queue::{LanePlan, Plan};
 
 pub use broker::Address;
@@ -58,6 +58,8 @@ pub struct Config {
     pub routes: RouteTable,
     /// How many messages one recipient may get; empty: any number.
     pub recipient_limits: Vec<Rate>,
+    /// Makes the keys by which the workers of a fleet know a recipient; `None`: each has its own.
+    pub recipient_hasher: Option<RecipientHasher>,
     /// How long requests in flight may take to end after SIGTERM, 1 s to 10 min.
     pub shutdown_grace: Duration,
     /// Dead letters.

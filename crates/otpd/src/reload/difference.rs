@@ -54,6 +54,8 @@ impl Change {
     pub fn needs_restart(&self) -> bool {
         let keys: Vec<&str> = self.path.keys().iter().map(String::as_str).collect();
         match keys.as_slice() {
+            // What was remembered by one key is not found by another.
+            ["limits", "key"] => true,
             ["retry" | "routes" | "limits", ..]
             | ["worker", "shutdown_grace"]
             | ["dead", "keep_code"]

@@ -70,6 +70,7 @@ fn every_error_names_its_key_and_what_to_write() {
         (route("max_wait = 5"), format!(r#"otpd.toml:9: routes.login.max_wait: {time} max_wait = "30s""#)),
         (route("confirm_within = \"1ms\""), "otpd.toml:9: routes.login.confirm_within: must be 1s to 1d; write for example confirm_within = \"10s\"".into()),
         (route("class = \"fast\""), "otpd.toml:9: routes.login.class: must be one of interactive or bulk; write for example class = \"interactive\"".into()),
+        ("[limits]\nkey = \"short\"".into(), "otpd.toml:2: limits.key: is shorter than 16 bytes, so that numbers could be guessed from it; make one with `openssl rand -hex 32`".into()),
         ("[limits]\nrecipient = \"often\"".into(), r#"otpd.toml:2: limits.recipient: must be COUNT/TIME (several with commas) or "off"; write for example recipient = "1/30s, 5/h""#.into()),
         ("[worker]\nshutdown_grace = \"1h\"".into(), "otpd.toml:2: worker.shutdown_grace: must be 1s to 10m; write for example shutdown_grace = \"25s\"".into()),
         ("[dead]\nretention = \"0s\"".into(), "otpd.toml:2: dead.retention: must be 1s to 3650d; write for example retention = \"7d\"".into()),
