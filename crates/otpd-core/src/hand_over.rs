@@ -363,3 +363,6 @@ fn key_of(fact: &Fact) -> u64 {
     (fact.job.as_str(), fact.life, fact.attempt).hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests;
