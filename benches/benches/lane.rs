@@ -43,6 +43,7 @@ async fn run(bodies: &[Bytes], ceiling: &str) -> Duration {
     let (orders_tx, mut orders) = mpsc::unbounded_channel();
     let (stops, _stops_rx) = mpsc::unbounded_channel();
     let queue = LaneQueue {
+        alive: otpd_queue::Alive::default(),
         inbox: inbox_rx,
         settler: Settler::new(orders_tx, Proof::default()),
         stop: LaneStop::new(stops),

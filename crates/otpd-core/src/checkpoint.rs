@@ -33,6 +33,8 @@ const LONGEST: Duration = Duration::from_secs(86_400 + 1);
 pub struct Checkpoint {
     /// When it was made, on the wall clock of the owner: tells which of the owner's facts it includes.
     pub at: UnixMs,
+    /// The longest window that it accounts for; zero where it accounts for none.
+    pub window: Duration,
     /// Age and number of requests that are over, youngest first.
     requests: Vec<(Duration, u32)>,
     /// Until when, from the checkpoint on, requests may still be written, and how many, soonest first.
@@ -76,7 +78,8 @@ impl Checkpoint {
             open.add_rounded(Mono(at.since(now).as_nanos() as u64), count, LATER_CELL);
         }
         let later = open.iter().map(|(ahead, count)| (ahead.since(Mono::default()), count));
-        Self { at, requests: over, later: later.take(MOST_LATER).collect(), ..Self::default() }
+        let window = windows.last().copied().unwrap_or_default();
+        Self { at, window, requests: over, later: later.take(MOST_LATER).collect(), ..Self::default() }
     }
 
     pub(crate) fn with_learned(self, learned: Option<LearnedLimit>) -> Self {
@@ -115,6 +118,8 @@ pub(crate) fn long_windows(rates: &[Rate]) -> Vec<Duration> {
 #[derive(Serialize, Deserialize)]
 struct Wire {
     at: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    window_ms: u64,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     requests: Vec<u64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -160,7 +165,8 @@ impl Serialize for Checkpoint {
         });
         let later =
             self.later.iter().flat_map(|(ahead, count)| [millis(*ahead), u64::from(*count)]).collect();
-        Wire { at: self.at.0, requests, later, learned, pause }.serialize(serializer)
+        Wire { at: self.at.0, window_ms: millis(self.window), requests, later, learned, pause }
+            .serialize(serializer)
     }
 }
 
@@ -188,8 +194,14 @@ impl<'de> Deserialize<'de> for Checkpoint {
             remaining: Duration::from_millis(p.remaining_ms).min(LONGEST),
             reason: p.reason.and_then(|r| Reason::parse(&r)),
         });
-        Ok(Self { at: UnixMs(wire.at), requests, later, learned, pause })
+        let window = Duration::from_millis(wire.window_ms);
+        Ok(Self { at: UnixMs(wire.at), window, requests, later, learned, pause })
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 fn millis(d: Duration) -> u64 {
@@ -234,7 +246,7 @@ mod tests {
         assert_eq!(
             serde_json::to_string(&checkpoint).unwrap(),
             concat!(
-                r#"{"at":5,"requests":[5001,2,295000,2,2700000,2],"later":[3000,3],"#,
+                r#"{"at":5,"window_ms":86400250,"requests":[5001,2,295000,2,2700000,2],"later":[3000,3],"#,
                 r#""learned":{"count":9,"per_ms":60000,"raise_in_ms":7000},"#,
                 r#""pause":{"remaining_ms":9000,"reason":"rate_provider"}}"#
             )

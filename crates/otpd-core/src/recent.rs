@@ -166,8 +166,15 @@ impl Recent {
             state,
         };
         let key = key_of(fact.job.as_str());
-        if self.find(key).is_none_or(|known| found.counts_over(&known)) {
-            self.put(key, &found, now);
+        let known = self.find(key);
+        let Some(known) = known else { return self.put(key, &found, now) };
+        // Attempts of one life never go back, in whichever order they are told.
+        let is_same_life = fitting(known.life) == fitting(found.life);
+        let attempts = if is_same_life { known.attempts.max(found.attempts) } else { found.attempts };
+        if found.counts_over(&known) {
+            self.put(key, &Found { attempts, ..found }, now);
+        } else if is_same_life && attempts > known.attempts {
+            self.put(key, &Found { attempts, ..known }, now);
         }
     }
 
@@ -271,10 +278,14 @@ impl Found {
     /// True if this says more about the job than what is known of it.
     fn counts_over(&self, known: &Self) -> bool {
         let of = |found: &Self| {
-            let is_accepted = found.state == State::Accepted;
-            // An acceptance is final whatever the times: workers' clocks differ.
-            let at = if is_accepted { UnixMs::default() } else { found.at };
-            (fitting(found.life), is_accepted, at, found.attempts, found.state)
+            // An end is final whatever the times, an acceptance most of all: workers' clocks differ.
+            let finality = match found.state {
+                State::Accepted => 2,
+                State::Ended => 1,
+                State::MovedOn(_) | State::Tried => 0,
+            };
+            let at = if finality == 2 { UnixMs::default() } else { found.at };
+            (fitting(found.life), finality, at, found.attempts, found.state)
         };
         of(self) >= of(known)
     }

@@ -4,6 +4,7 @@
 //! two. lapin is known only inside [`rabbitmq`], SQLite only inside [`embedded`]. Both pass the same
 //! conformance suite.
 
+pub mod alive;
 pub mod dead;
 pub mod embedded;
 pub mod error;
@@ -16,6 +17,7 @@ pub mod retire;
 pub mod seam;
 mod settler;
 
+pub use alive::Alive;
 pub use dead::{DeadFilter, DeadLetter};
 pub use error::QueueError;
 pub use listen::{Deaf, Listener, News, When};

@@ -28,6 +28,7 @@ use bytes::Bytes;
 use otpd_core::{Class, Fact, JobId, Life, ProviderName, Reason, RouteName, UnixMs};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::alive::Alive;
 use crate::hidden::debug_without_body;
 pub use crate::settler::{Order, Proof, Settler, Ticket};
 
@@ -265,6 +266,8 @@ pub struct LaneQueue {
     pub names: QueueNames,
     /// What the next owner will need to know.
     pub checkpoint: Checkpoint,
+    /// Until when the lane may be believed to be ours.
+    pub alive: Alive,
     /// How many deliveries are out at most.
     pub prefetch: Prefetch,
 }

@@ -211,7 +211,7 @@ async fn attempt<E: Endpoint>(
             return End::NotMade;
         }
     }
-    if !lease.holds(held.tag.session) {
+    if !lease.holds(held.tag.session) || !lease.is_fresh() {
         stamp.over();
         return End::NotMade;
     }

@@ -153,7 +153,7 @@ impl<E: Endpoint> Lane<E> {
             resume_untold: false,
             pairs: Recipients::default(),
             session: 0,
-            lease: Lease::default(),
+            lease: Lease::of(queue.alive),
             arrivals: 0,
             in_flight: FuturesUnordered::new(),
             flying: HashMap::new(),
@@ -259,7 +259,7 @@ impl<E: Endpoint> Lane<E> {
 
     /// Starts requests; gives the time at which the next could start, where that is known.
     fn start_while_permitted(&mut self, wall: UnixMs) -> Option<Mono> {
-        while !self.draining && self.has_room() && self.next_is_worth_it(wall) {
+        while !self.draining && self.has_room() && self.lease.is_fresh() && self.next_is_worth_it(wall) {
             let now = self.clock.mono();
             match self.gate(now) {
                 Ok(()) => {}

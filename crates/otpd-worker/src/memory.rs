@@ -37,8 +37,8 @@ struct Inner {
 struct Window {
     /// The longest window of its ceiling; zero while this process has no lane of it.
     longest: Duration,
-    /// A checkpoint was read: what is older than it need not be.
-    has_checkpoint: bool,
+    /// When the last checkpoint was made that accounts for all of that window: what is older need not be read.
+    checkpoint_at: Option<UnixMs>,
 }
 
 impl Memory {
@@ -58,8 +58,12 @@ impl Memory {
     pub(crate) fn set_ceiling(&self, provider: &ProviderName, rates: &[Rate]) {
         let mut inner = self.inner();
         inner.memory.follow(provider, rates);
-        inner.windows.entry(provider.clone()).or_default().longest =
-            rates.iter().map(|rate| rate.per).max().unwrap_or_default();
+        let window = inner.windows.entry(provider.clone()).or_default();
+        let longest = rates.iter().map(|rate| rate.per).max().unwrap_or_default();
+        if longest > window.longest {
+            window.checkpoint_at = None;
+        }
+        window.longest = longest;
     }
 
     /// What is known of a life of a job, as the lane of `provider` sees it.
@@ -103,7 +107,9 @@ impl Listener for Memory {
                 News::Opened { provider, claim, checkpoint } => {
                     let checkpoint: Option<Checkpoint> =
                         checkpoint.as_deref().and_then(|json| serde_json::from_str(json).ok());
-                    windows.entry(provider.clone()).or_default().has_checkpoint |= checkpoint.is_some();
+                    let window = windows.entry(provider.clone()).or_default();
+                    let whole = checkpoint.as_ref().filter(|it| it.window >= window.longest);
+                    window.checkpoint_at = window.checkpoint_at.max(whole.map(|it| it.at));
                     memory.opened(provider, claim, checkpoint.as_ref(), read_at);
                 }
             }
@@ -112,15 +118,18 @@ impl Listener for Memory {
 
     fn horizon(&self) -> Duration {
         let inner = self.inner();
-        let unknown = inner.windows.values().filter(|window| !window.has_checkpoint);
+        let unknown = inner.windows.values().filter(|window| window.checkpoint_at.is_none());
         let windows = unknown.map(|window| window.longest + MARGIN).max().unwrap_or_default();
         windows.max(recent::WINDOW).max(inner.memory.recipients.longest())
     }
 
-    /// A checkpoint tells only of windows longer than a minute: the requests of shorter ones are read one by one.
+    /// A checkpoint tells only of windows longer than a minute: the requests of shorter ones are read one by one,
+    /// and so are all that came after it.
     fn knows_window(&self, provider: &ProviderName, known: Duration) -> bool {
         self.inner().windows.get(provider).is_none_or(|window| {
-            let needed = if window.has_checkpoint { window.longest.min(LONG) } else { window.longest };
+            let all = window.longest;
+            let since = window.checkpoint_at.map(|at| self.clock.wall().since(at).max(LONG));
+            let needed = since.map_or(all, |since| since.min(all));
             needed.is_zero() || known >= needed + MARGIN
         })
     }

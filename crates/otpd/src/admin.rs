@@ -11,6 +11,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use otpd_core::ProviderName;
+use otpd_queue::Queue;
 use otpd_worker::{LaneState, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -24,6 +25,8 @@ pub type Lanes = Vec<(ProviderName, watch::Receiver<LaneState>)>;
 pub struct Shown {
     /// Where each lane stands; empty until broker and topology were found and the lanes opened.
     pub lanes: Arc<OnceLock<Lanes>>,
+    /// The queue, which says whether this process knows what the fleet did lately.
+    pub queue: Queue,
     /// The counters.
     pub metrics: Arc<Metrics>,
 }
@@ -59,7 +62,8 @@ async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// Ready: every lane consumes. One line a lane.
+/// Ready: every lane consumes, and could be taken over at once: the facts of the last minutes are known. One line
+/// per lane.
 async fn ready(State(shown): State<Shown>) -> Response {
     let Some(lanes) = shown.lanes.get() else {
         return (
@@ -81,6 +85,10 @@ async fn ready(State(shown): State<Shown>) -> Response {
         };
         all &= open;
         text.push_str(&format!("{provider}: {word}\n"));
+    }
+    if !shown.queue.has_caught_up() {
+        all = false;
+        text.push_str("reading the facts of the last minutes\n");
     }
     let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, text).into_response()

@@ -121,8 +121,15 @@ fn times_are_kept_over_generations() {
         assert_eq!(known(&recent, job, "p"), Known::Tried { attempts: 3, not_before }, "{job}");
     }
     // Late news of an older time changes nothing, in whichever generation the job is.
-    recent.fold(&fact(FactKind::Dead, "a", "p", NOW - 1), UnixMs(NOW + 5));
+    recent.fold(&fact(FactKind::FailedOver, "a", "p", NOW - 1), UnixMs(NOW + 5));
     assert!(matches!(known(&recent, "a", "p"), Known::Tried { .. }));
+    // An end is final, even if the clock of the worker that tells of it is behind.
+    recent.fold(&fact(FactKind::Dead, "a", "p", NOW - 1), UnixMs(NOW + 5));
+    assert_eq!(known(&recent, "a", "p"), Known::Ended { at: UnixMs(NOW - 1) });
+    let mut tried = fact(FactKind::Retrying, "b", "p", NOW + 9);
+    tried.attempt = 1;
+    recent.fold(&tried, UnixMs(NOW + 9));
+    assert!(matches!(known(&recent, "b", "p"), Known::Tried { attempts: 3, .. }), "attempts never go back");
 }
 
 #[test]

@@ -45,6 +45,7 @@ use self::letters::{Fate, Placed};
 use self::owner::Ownership;
 use self::retire::Retire;
 use self::writer::Writer;
+use crate::alive::Alive;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
 use crate::listen::{Listener, Listeners, News, When};
@@ -159,6 +160,7 @@ impl Embedded {
         self.send(Command::Change(Change::Open(opening)))?;
         tokio::spawn(lanes::bring(key, orders, stops, self.writer.clone()));
         Ok(LaneQueue {
+            alive: Alive::default(),
             inbox,
             settler: Settler::new(orders_in, proof),
             stop: LaneStop::new(stops_in),

@@ -6,7 +6,7 @@
 //! the last one was written before anybody else claimed the lane, and the next owner will find it there.
 //! Neither a clock nor the state of a connection matters. Pure.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use otpd_core::ProviderName;
@@ -23,7 +23,12 @@ pub(super) type Echo = oneshot::Sender<()>;
 pub(super) struct Claims {
     lanes: HashMap<ProviderName, Claim>,
     echoes: HashMap<String, Waiting>,
+    /// The last claims of others to each lane: one that comes again takes nothing away.
+    others: HashMap<ProviderName, VecDeque<Box<str>>>,
 }
+
+/// How many claims of others are remembered for each lane.
+const OTHERS: usize = 16;
 
 #[derive(Debug)]
 struct Claim {
@@ -72,8 +77,27 @@ impl Claims {
     }
 
     /// True if anybody waits for a record.
-    pub(super) fn is_awaited(&self) -> bool {
+    pub(super) fn is_awaited(&mut self) -> bool {
+        self.forget_silent();
         !self.echoes.is_empty()
+    }
+
+    /// True while a claim of this process is current: what speaks of another one is out of date.
+    pub(super) fn is_current(&self, id: &str) -> bool {
+        self.lanes.values().any(|claim| *claim.id == *id)
+    }
+
+    /// Remembers a claim of another. True if it was read before: a record may be published twice.
+    fn was_read_before(&mut self, provider: &ProviderName, id: &str) -> bool {
+        let others = self.others.entry(provider.clone()).or_default();
+        if others.iter().any(|other| **other == *id) {
+            return true;
+        }
+        others.push_back(id.into());
+        if others.len() > OTHERS {
+            others.pop_front();
+        }
+        false
     }
 
     /// A record of this process was read.
@@ -93,11 +117,14 @@ impl Claims {
 
     /// A claim was read, of this process or another. Says whether this process lost the lane by it.
     pub(super) fn read_claim(&mut self, provider: &ProviderName, id: &str) -> bool {
-        let Some(claim) = self.lanes.get_mut(provider) else { return false };
-        if *claim.id == *id {
+        if let Some(claim) = self.lanes.get_mut(provider).filter(|claim| *claim.id == *id) {
             claim.is_last = true;
             return false;
         }
+        if self.was_read_before(provider, id) {
+            return false;
+        }
+        let Some(claim) = self.lanes.get_mut(provider) else { return false };
         // A claim that was read before the own one is the former owner's.
         if !std::mem::take(&mut claim.is_last) {
             return false;
@@ -157,6 +184,17 @@ mod tests {
         claims.read_own("late");
         assert!(late.try_recv().is_err());
         assert!(!claims.is_awaited(), "nothing is kept for what cannot come true");
+    }
+
+    #[test]
+    fn a_claim_that_is_published_again_takes_no_lane_away() {
+        let mut claims = Claims::default();
+        assert!(!claims.read_claim(&lane(), "b-1"));
+        claims.begin(&lane(), "a-1".into());
+        claims.read_claim(&lane(), "a-1");
+        assert!(claims.is_current("a-1") && !claims.is_current("b-1"));
+        assert!(!claims.read_claim(&lane(), "b-1"), "the former owner's, a second time");
+        assert!(claims.read_claim(&lane(), "b-2"));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use super::reader::Reader;
 use super::session::{End, Inflow, Session};
 use super::settle::Settled;
 use super::wire::short;
+use crate::alive::Alive;
 use crate::error::QueueError;
 use crate::plan::Plan;
 use crate::seam::{Checkpoint, Inbound, LaneSpec, Prefetch, Section, StopOrder};
@@ -51,6 +52,8 @@ pub(super) struct Lane {
     pub(super) inbox: mpsc::UnboundedSender<Inbound>,
     /// What the lane's next owner must know.
     pub(super) checkpoint: Checkpoint,
+    /// Told of every answer on the consuming channel.
+    pub(super) alive: Alive,
     /// The number of the session that is open, for the settling side; 0 while there is none.
     pub(super) open_session: watch::Sender<u32>,
 }

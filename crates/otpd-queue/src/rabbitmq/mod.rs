@@ -63,6 +63,7 @@ use self::observe::Observers;
 use self::publisher::Publisher;
 use self::reader::Reader;
 use self::settle::Settling;
+use crate::alive::Alive;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
 use crate::listen::Listener;
@@ -139,6 +140,7 @@ impl Rabbit {
         let (stop, stops) = mpsc::unbounded_channel();
         let (acknowledge, settled) = mpsc::unbounded_channel();
         let (proof, checkpoint, reader) = (Proof::default(), Checkpoint::default(), &self.0.reader);
+        let alive = Alive::default();
         reader.start();
         self.0.observers.start();
         let (plan, source, provider) = (&self.0.plan, &self.0.source, spec.provider.clone());
@@ -152,6 +154,7 @@ impl Rabbit {
             reader: reader.clone(),
             inbox,
             checkpoint: checkpoint.clone(),
+            alive: alive.clone(),
             open_session,
         };
         let settling = Settling {
@@ -169,6 +172,7 @@ impl Rabbit {
         tokio::spawn(lane.run(Orders { settled, stops }));
         tokio::spawn(settling.run());
         Ok(LaneQueue {
+            alive,
             inbox: inbound,
             settler: Settler::new(orders, proof),
             stop: LaneStop::new(stop),

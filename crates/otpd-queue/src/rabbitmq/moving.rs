@@ -10,9 +10,11 @@
 //! or the lane says something newer of the job.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
-use otpd_core::{JobId, Life};
+use otpd_core::{JobId, Life, recent};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::destination::{Destinations, News, OpenSession, Outgoing};
 use super::link::Link;
@@ -48,14 +50,19 @@ pub(super) struct Moving {
     held: HashMap<JobId, Vec<Held>>,
     last: u64,
     withheld: usize,
+    /// When it was looked for what has been withheld for long.
+    forgot_at: Instant,
 }
+
+/// How often it is looked for what has been withheld for long.
+const LOOK_AT_WITHHELD: Duration = Duration::from_secs(30);
 
 struct Pending {
     job: JobId,
     life: Life,
     rest: Rest,
-    /// The message, while it is with no destination.
-    withheld: Option<Parcel>,
+    /// The message, while it is with no destination, and since when.
+    withheld: Option<(Parcel, Instant)>,
 }
 
 struct Held {
@@ -75,6 +82,7 @@ impl Moving {
             held: HashMap::new(),
             last: 0,
             withheld: 0,
+            forgot_at: Instant::now(),
         }
     }
 
@@ -96,6 +104,7 @@ impl Moving {
     pub(super) fn begin(&mut self, with: WithMessage) {
         let WithMessage { job, life, tag, message, fact, ticket } = with;
         self.forget_withheld(&job, life);
+        self.forget_long_withheld();
         self.last += 1;
         self.of_job.entry(job.clone()).or_default().push(self.last);
         let rest = Rest { fact, tag: Some(tag), _ticket: ticket };
@@ -111,7 +120,7 @@ impl Moving {
         for number in numbers {
             let Some(pending) = self.pending.get_mut(&number).filter(|p| p.life >= life) else { continue };
             waits = true;
-            if let Some(parcel) = pending.withheld.take() {
+            if let Some((parcel, _)) = pending.withheld.take() {
                 self.withheld -= 1;
                 self.destinations.send(Outgoing { number, session: tag.session, parcel });
             }
@@ -160,7 +169,7 @@ impl Moving {
         match came_back.filter(|later| *later > session) {
             Some(session) => self.destinations.send(Outgoing { number, session, parcel }),
             None => {
-                pending.withheld = Some(parcel);
+                pending.withheld = Some((parcel, Instant::now()));
                 self.withheld += 1;
                 // Void with their session.
                 self.held.remove(&pending.job);
@@ -185,6 +194,23 @@ impl Moving {
                 self.withheld -= 1;
                 self.remove(number);
             }
+        }
+    }
+
+    /// Forgets what was withheld for so long that its job is not remembered any more either: if the delivery ever
+    /// comes back, it is worked on anew.
+    fn forget_long_withheld(&mut self) {
+        if self.withheld == 0 || self.forgot_at.elapsed() < LOOK_AT_WITHHELD {
+            return;
+        }
+        self.forgot_at = Instant::now();
+        let is_old =
+            |p: &Pending| p.withheld.as_ref().is_some_and(|(_, since)| since.elapsed() > recent::WINDOW);
+        let old: Vec<u64> =
+            self.pending.iter().filter(|(_, p)| is_old(p)).map(|(number, _)| *number).collect();
+        for number in old {
+            self.withheld -= 1;
+            self.remove(number);
         }
     }
 

@@ -26,6 +26,8 @@ const FIRST: u64 = 20_000;
 const MOST: u64 = 1_000_000;
 /// How long the stream may give nothing while there must be something.
 const STALL: Duration = Duration::from_secs(10);
+/// How often it looks whether a listener wants to be told of older records.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The most records told at once.
 const AT_ONCE: usize = 500;
 
@@ -52,8 +54,15 @@ async fn read(reader: Reader, mut upto: u64) {
         if began_at.since(since) >= recent::WINDOW && !std::mem::replace(&mut told, true) {
             info!("the last minutes of the events stream are known");
         }
-        if since == UnixMs(0) || began_at.since(since) >= reader.horizon() {
+        if since == UnixMs(0) {
             return;
+        }
+        // A config that is followed may ask for more later.
+        while began_at.since(since) >= reader.horizon() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if reader.0.link.is_closed() {
+                return;
+            }
         }
         (upto, length) = (begin, (length * 2).min(MOST));
     }
@@ -68,6 +77,7 @@ async fn piece(reader: &Reader, begin: u64, upto: u64) -> Option<UnixMs> {
         match piece_once(reader, begin, upto).await {
             Ok(since) => return Some(since),
             Err(_) if reader.0.link.is_closed() => return None,
+            Err(_) if is_made_anew(reader, begin).await => return Some(UnixMs(0)),
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
                     warn!("the past of the events stream cannot be read: {error}; trying again");
@@ -76,6 +86,15 @@ async fn piece(reader: &Reader, begin: u64, upto: u64) -> Option<UnixMs> {
             }
         }
     }
+}
+
+/// True if the stream ends before `begin`: it was deleted and made anew, and what was to be read is gone.
+async fn is_made_anew(reader: &Reader, begin: u64) -> bool {
+    let events = reader.0.plan.events();
+    let Ok(mut stream) = StreamReader::open(&reader.0.link, &events, Start::Last).await else { return false };
+    let last = stream.next_within(STALL).await;
+    stream.close().await;
+    last.is_ok_and(|record| record.offset < begin)
 }
 
 async fn piece_once(reader: &Reader, begin: u64, upto: u64) -> Result<UnixMs, QueueError> {

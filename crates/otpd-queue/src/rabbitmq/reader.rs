@@ -106,7 +106,7 @@ impl Reader {
         self.0.markers.get_or_init(|| {
             let (markers, inside) = mpsc::unbounded_channel();
             let publisher = Publisher::new(self.0.publish.clone(), Proof::default());
-            tokio::spawn(publish_markers(publisher, inside));
+            tokio::spawn(self.clone().publish_markers(publisher, inside));
             tokio::spawn(self.clone().run());
             markers
         });
@@ -322,19 +322,29 @@ impl Reader {
     }
 }
 
-/// Publishes markers, each until it is confirmed: under the same id, so the first that comes by will do.
-async fn publish_markers(mut publisher: Publisher, mut inside: mpsc::UnboundedReceiver<Parcel>) {
-    let mut waiting: Vec<Parcel> = Vec::new();
-    loop {
-        if waiting.is_empty() && inside.recv_many(&mut waiting, WINDOW).await == 0 {
-            return;
-        }
-        let window: Vec<&Parcel> = waiting.iter().take(WINDOW).collect();
-        let Some(fates) = publisher.window_at_last(&window).await else { return };
-        let mut fates = fates.into_iter();
-        waiting.retain(|_| fates.next() != Some(Fate::Confirmed));
-        if !waiting.is_empty() {
-            Backoff::default().pause().await;
+impl Reader {
+    /// Publishes markers, each until it is confirmed: under the same id, so the first that comes by will do. What
+    /// speaks of a claim that was given up meanwhile is not published: it would take the lane from its owner.
+    async fn publish_markers(self, mut publisher: Publisher, mut inside: mpsc::UnboundedReceiver<Parcel>) {
+        let mut waiting: Vec<Parcel> = Vec::new();
+        loop {
+            if waiting.is_empty() && inside.recv_many(&mut waiting, WINDOW).await == 0 {
+                return;
+            }
+            waiting.retain(|parcel| {
+                let claim = parcel.properties.correlation_id().as_ref().map_or("", |id| id.as_str());
+                claim == &*self.0.origin || self.claims().is_current(claim)
+            });
+            if waiting.is_empty() {
+                continue;
+            }
+            let window: Vec<&Parcel> = waiting.iter().take(WINDOW).collect();
+            let Some(fates) = publisher.window_at_last(&window).await else { return };
+            let mut fates = fates.into_iter();
+            waiting.retain(|_| fates.next() != Some(Fate::Confirmed));
+            if !waiting.is_empty() {
+                Backoff::default().pause().await;
+            }
         }
     }
 }

@@ -84,9 +84,11 @@ pub(super) struct Session<'a> {
     /// Ends when another worker's claim is read.
     lost: Option<oneshot::Receiver<()>>,
     is_claimed: bool,
+    /// The requests that count against the ceiling were known once: from then on this process counts itself.
+    has_window: bool,
     renew_at: Option<Instant>,
     /// The question whether the broker is there, while it is not answered.
-    asked: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
+    asked: Option<Pin<Box<dyn Future<Output = Option<Instant>> + Send>>>,
     stopped: bool,
 }
 
@@ -100,6 +102,7 @@ struct Barrier {
 
 impl<'a> Session<'a> {
     pub(super) fn new(lane: &'a Lane, number: u32, open: Open, inflow: Inflow) -> Self {
+        lane.alive.heard(std::time::Instant::now());
         Self {
             lane,
             number,
@@ -114,6 +117,7 @@ impl<'a> Session<'a> {
             claim: None,
             lost: None,
             is_claimed: false,
+            has_window: false,
             renew_at: None,
             asked: None,
             stopped: false,
@@ -148,7 +152,7 @@ impl<'a> Session<'a> {
                 reached = reached(&mut self.barrier) => { self.passed(reached); Ok(()) }
                 _ = self.known_since.changed(), if !self.early.is_empty() => { self.hand_on_early(); Ok(()) }
                 () = lost(&mut self.lost) => self.overtaken(),
-                is_there = answered(&mut self.asked) => self.heard(is_there),
+                answer = answered(&mut self.asked) => self.heard(answer),
                 _ = ask.tick() => { self.ask(); Ok(()) }
                 order = orders.stops.recv() => match order {
                     Some(StopOrder::Stop) => self.stop().await,
@@ -237,7 +241,7 @@ impl<'a> Session<'a> {
 
     /// True if enough of the past is known for this delivery: the requests that count against the
     /// ceiling, and, if it was handed out before, the facts since it was published.
-    fn is_known(&self, delivery: &Delivery) -> bool {
+    fn is_known(&mut self, delivery: &Delivery) -> bool {
         let Some(since) = *self.known_since.borrow() else { return false };
         let published_at = wire::taken_at(&delivery.properties).unwrap_or_default();
         let needed = if delivery.redelivered {
@@ -245,7 +249,8 @@ impl<'a> Session<'a> {
         } else {
             clock::now()
         };
-        since <= needed && self.lane.reader.knows_window(&self.lane.spec.provider)
+        self.has_window = self.has_window || self.lane.reader.knows_window(&self.lane.spec.provider);
+        since <= needed && self.has_window
     }
 
     fn hand_on_early(&mut self) {
@@ -268,13 +273,17 @@ impl<'a> Session<'a> {
 
     /// Asks for a sign of life on the consuming channel; renews the claim when that is due.
     fn ask(&mut self) {
+        // What a listener knows of a window may change without the reader's doing.
+        self.hand_on_early();
         if self.asked.is_none() {
             let channel = self.open.channel.clone();
             // The prefetch of consumers to come, of which there are none.
             let prefetch = self.lane.spec.prefetch;
             self.asked = Some(Box::pin(async move {
                 let question = channel.basic_qos(prefetch, BasicQosOptions::default());
-                tokio::time::timeout(SILENT, question).await.is_ok_and(|answer| answer.is_ok())
+                let asked_at = Instant::now();
+                let answer = tokio::time::timeout(SILENT, question).await;
+                answer.is_ok_and(|answer| answer.is_ok()).then_some(asked_at)
             }));
         }
         let renews = self.is_claimed && !self.stopped && self.acks.outstanding() > 0;
@@ -287,9 +296,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn heard(&mut self, is_there: bool) -> Result<(), String> {
+    fn heard(&mut self, answered: Option<Instant>) -> Result<(), String> {
         self.asked = None;
-        if is_there {
+        if let Some(asked_at) = answered {
+            self.lane.alive.heard(asked_at.into_std());
             return Ok(());
         }
         self.open.suspect();
@@ -377,7 +387,9 @@ async fn lost(lost: &mut Option<oneshot::Receiver<()>>) {
     }
 }
 
-async fn answered(asked: &mut Option<Pin<Box<dyn Future<Output = bool> + Send>>>) -> bool {
+async fn answered(
+    asked: &mut Option<Pin<Box<dyn Future<Output = Option<Instant>> + Send>>>,
+) -> Option<Instant> {
     match asked {
         Some(asked) => asked.as_mut().await,
         None => std::future::pending().await,

@@ -143,6 +143,7 @@ impl Bench {
         let (orders_tx, orders) = mpsc::unbounded_channel();
         let (stops_tx, stops) = mpsc::unbounded_channel();
         let queue = LaneQueue {
+            alive: otpd_queue::Alive::default(),
             inbox: inbox_rx,
             settler: Settler::new(orders_tx, Proof::default()),
             stop: LaneStop::new(stops_tx),

@@ -47,7 +47,7 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
     let mut asked = std::pin::pin!(signals::asked_to_end());
 
     let (opened, ended) = (Arc::new(OnceLock::new()), CancellationToken::new());
-    let shown = Shown { lanes: opened.clone(), metrics: metrics.clone() };
+    let shown = Shown { lanes: opened.clone(), queue: queue.clone(), metrics: metrics.clone() };
     let at = admin::serve(config.admin_listen, shown, ended.clone()).await.map_err(|e| {
         Failure::Failed(format!("admin.listen = \"{}\" cannot be used: {e}", config.admin_listen))
     })?;
