@@ -155,12 +155,10 @@ fn each_request_counts_once() {
         hand_over.apply(&mut ceiling, NOW.plus(secs(5.0)));
         assert_eq!(counted(&ceiling, 5.0), hour, "{name}");
         // A second take-over, and an answer that comes between, change nothing.
-        for (at, fact, _) in [answered("a", 6.0, true)] {
-            let read = ReadAt::live(NOW.plus(secs(at)), WALL.plus(secs(at)));
-            let is_known = hand_over.followed.values().any(|request| request.state == State::TakenOver);
-            if let Some(fact) = fact.filter(|_| is_known) {
-                hand_over.note(&fact, read);
-            }
+        let (at, fact, _) = answered("a", 6.0, true);
+        let is_known = hand_over.followed.values().any(|request| request.state == State::TakenOver);
+        if let Some(fact) = fact.filter(|_| is_known) {
+            hand_over.note(&fact, ReadAt::live(NOW.plus(secs(at)), WALL.plus(secs(at))));
         }
         hand_over.apply(&mut ceiling, NOW.plus(secs(7.0)));
         assert_eq!(counted(&ceiling, 7.0), hour, "{name}, twice");
