@@ -15,6 +15,10 @@
 //! requests announced since. Whether a request is in a checkpoint is decided by times of one clock, the
 //! owner's, and by claims: of an owner before, everything is included, for the new one counted it.
 //!
+//! The past may be told in pieces, the newest first, while the present goes on. So what an announcement, an
+//! answer or a checkpoint belongs to is decided by what they say, not by the order in which they come; where
+//! the times of two owners have to be compared for it, a request within [`SKEW`] of a checkpoint counts beside it.
+//!
 //! Taken over is taken over: what [`HandOver::apply`] told the ceiling is not told again, and an answer that
 //! comes later changes nothing. Bounded: a minute of requests, 5 ms of resolution, and some thousand numbers
 //! for longer windows, none of them where no window is longer.
@@ -34,6 +38,9 @@ use crate::reason::Reason;
 
 /// How far workers' wall clocks are taken to be apart, where a fact is not read as it is published.
 pub const SKEW: Duration = Duration::from_secs(1);
+/// How much further back than a window its requests must be read: one that was announced before it may have been
+/// written within it ([`WRITE_WITHIN`]), clocks differ ([`SKEW`]), and a place is kept a little longer.
+pub const READ_BEYOND: Duration = Duration::from_secs(5);
 /// Times in facts are cut to milliseconds, twice.
 const ROUNDING: Duration = Duration::from_millis(2);
 /// How long single requests are remembered after their fact was read.
@@ -76,6 +83,12 @@ impl ReadAt {
         self.mono
     }
 
+    /// True if it was read as it was published.
+    #[must_use]
+    pub const fn is_live(self) -> bool {
+        self.is_live
+    }
+
     /// When it was read, on the wall clock.
     #[must_use]
     pub const fn wall(self) -> UnixMs {
@@ -102,10 +115,14 @@ pub struct HandOver {
     long: Counts,
     /// What the last checkpoint says of all requests before it.
     checkpoint: Counts,
+    /// When it was made, on its owner's clock.
+    checkpoint_at: UnixMs,
     /// The requests that are not in it, not taken over yet.
     since: VecDeque<Counted>,
     learned: Option<(Option<LearnedLimit>, Mono)>,
     pause: Option<(Mono, Option<Reason>)>,
+    /// The time of the last news of a pause.
+    pause_at: UnixMs,
     answers: Answers,
     /// The owners, the last of them the current one.
     claims: VecDeque<Box<str>>,
@@ -119,6 +136,7 @@ struct Request {
     /// The last moment at which it may have been written.
     latest: Mono,
     read_at: Mono,
+    /// The number of the owner's claim; 0 for one of the past, whose owner is not known.
     claim: u32,
     in_checkpoint: bool,
     state: State,
@@ -175,11 +193,12 @@ impl HandOver {
             | FactKind::Expired
             | FactKind::Dead => self.ended(fact, read),
             FactKind::Paused => {
-                let paused =
-                    fact.next_attempt_at.map(|until| read.latest(fact.at).plus(until.since(fact.at)));
-                self.pause = paused.map(|until| (until, fact.reason)).or(self.pause);
+                if let Some(until) = fact.next_attempt_at {
+                    let until = read.latest(fact.at).plus(until.since(fact.at));
+                    self.told_of_pause(Some((until, fact.reason)), fact.at, read);
+                }
             }
-            FactKind::Resumed => self.pause = None,
+            FactKind::Resumed => self.told_of_pause(None, fact.at, read),
             FactKind::Duplicate => {}
         }
         if self.followed.len() >= self.sweep_at {
@@ -187,12 +206,15 @@ impl HandOver {
         }
     }
 
-    /// Takes in that an owner, known by its `claim`, opened the lane or tells its state. Late news of a former
-    /// owner is passed over.
+    /// Takes in that an owner, known by its `claim`, opened the lane or tells its state. Late news, of a former
+    /// owner or of the past, is passed over.
     pub fn note_opened(&mut self, claim: &str, checkpoint: Option<&Checkpoint>, read: ReadAt) {
         let is_current = self.claims.back().is_some_and(|current| **current == *claim);
         if !is_current {
-            if self.claims.iter().any(|former| **former == *claim) {
+            let is_former = self.claims.iter().any(|former| **former == *claim);
+            // Of the past only a later checkpoint tells that its owner came later.
+            let is_later = checkpoint.map_or(self.claims.is_empty(), |c| c.at > self.checkpoint_at);
+            if is_former || !(read.is_live || is_later) {
                 return;
             }
             self.claims.push_back(claim.into());
@@ -202,18 +224,25 @@ impl HandOver {
             }
         }
         let Some(checkpoint) = checkpoint else { return };
+        let is_older = checkpoint.at < self.checkpoint_at;
+        if is_older && (is_current || !read.is_live) {
+            return;
+        }
         let as_of = read.latest(checkpoint.at);
         self.learned = Some((checkpoint.learned, as_of));
-        self.pause = checkpoint.pause.map(|pause| (as_of.plus(pause.remaining), pause.reason));
+        let pause = checkpoint.pause.map(|pause| (as_of.plus(pause.remaining), pause.reason));
+        self.told_of_pause(pause, checkpoint.at, read);
+        self.checkpoint_at = checkpoint.at;
         if self.windows.is_empty() {
             return;
         }
         self.checkpoint = checkpoint.requests(as_of);
         let current = self.claim;
-        let includes = |claim: u32, announced_at: UnixMs| {
-            // Before any owner was known, facts may be of this one.
-            let may_be_later = claim == current || claim == 0;
-            !may_be_later || announced_at < checkpoint.at
+        let includes = |claim: u32, announced_at: UnixMs| match claim {
+            0 => announced_at.plus(SKEW) < checkpoint.at,
+            // A new owner counted everything of the owners before.
+            _ if claim != current => read.is_live || announced_at.plus(SKEW) < checkpoint.at,
+            _ => announced_at < checkpoint.at,
         };
         self.since.retain(|counted| !includes(counted.claim, counted.announced_at));
         for request in self.followed.values_mut() {
@@ -261,56 +290,66 @@ impl HandOver {
         self.pause.filter(|(until, _)| *until > now)
     }
 
+    fn told_of_pause(&mut self, pause: Option<(Mono, Option<Reason>)>, at: UnixMs, read: ReadAt) {
+        if read.is_live || at >= self.pause_at {
+            (self.pause, self.pause_at) = (pause, at);
+        }
+    }
+
     fn announced(&mut self, fact: &Fact, read: ReadAt) {
         let key = key_of(fact);
-        if self.followed.get(&key).is_some_and(|known| known.announced_at == fact.at) {
-            return; // published again
+        // Published again, or read after its answer. The same attempt announced anew is another request: the
+        // one before never left, or was counted.
+        if self.followed.get(&key).is_none_or(|known| known.announced_at < fact.at) {
+            self.followed.insert(key, self.request(fact.at, read.latest(fact.at).plus(WRITE_WITHIN), read));
         }
-        // The same attempt announced anew: the one before never left, or it was counted.
-        let request = Request {
-            announced_at: fact.at,
-            latest: read.latest(fact.at).plus(WRITE_WITHIN),
+    }
+
+    /// A request that nothing was known of.
+    fn request(&self, announced_at: UnixMs, latest: Mono, read: ReadAt) -> Request {
+        Request {
+            announced_at,
+            latest,
             read_at: read.mono,
-            claim: self.claim,
-            in_checkpoint: false,
+            claim: if read.is_live { self.claim } else { 0 },
+            in_checkpoint: !read.is_live && announced_at.plus(SKEW) < self.checkpoint_at,
             state: State::Open,
-        };
-        self.followed.insert(key, request);
+        }
     }
 
     fn ended(&mut self, fact: &Fact, read: ReadAt) {
         let key = key_of(fact);
         let known = self.followed.get(&key).copied();
         let over = State::Over { sent_at: fact.sent_at };
-        let request = match (known, fact.sent_at) {
-            (Some(known), Some(_)) if known.state == over => return, // published again
-            (Some(known), Some(_)) if known.state == State::TakenOver => {
-                self.followed.insert(key, Request { state: over, read_at: read.mono, ..known });
-                return;
-            }
-            (Some(known), Some(_)) if known.state == State::Open => known,
-            (Some(_) | None, Some(sent_at)) => Request {
-                announced_at: sent_at,
-                latest: read.mono,
-                read_at: read.mono,
-                claim: self.claim,
-                in_checkpoint: false,
-                state: State::Open,
-            },
+        let Some(sent_at) = fact.sent_at else {
             // It never left, if whoever says so is the one who announced it.
-            (Some(known), None) if known.state == State::Open && known.claim == self.claim => {
+            if let Some(known) = known.filter(|known| known.state == State::Open)
+                && known.announced_at <= fact.at
+                && known.claim == self.claim
+                && known.claim != 0
+            {
+                self.followed.insert(key, Request { state: over, read_at: read.mono, ..known });
+            }
+            return;
+        };
+        let is_earlier = known.is_some_and(|known| sent_at < known.announced_at);
+        let request = match known.filter(|_| !is_earlier) {
+            Some(known) if known.state == over => return, // published again
+            Some(known) if known.state == State::TakenOver => {
                 self.followed.insert(key, Request { state: over, read_at: read.mono, ..known });
                 return;
             }
-            (Some(_) | None, None) => return,
+            Some(known) if known.state == State::Open => known,
+            Some(_) | None => self.request(sent_at, read.mono, read),
         };
-        let Some(sent_at) = fact.sent_at else { return };
         let answered_at = read.latest(fact.at);
         let written = answered_at.minus(fact.at.since(sent_at)).plus(ROUNDING).min(answered_at);
         let is_unjudged = self.answers.usual().is_none();
         let arrived = self.answers.arrival(written, answered_at, fact.http_status.is_some(), is_unjudged);
         self.count(arrived, &request);
-        self.followed.insert(key, Request { state: over, read_at: read.mono, ..request });
+        if !is_earlier {
+            self.followed.insert(key, Request { state: over, read_at: read.mono, ..request });
+        }
     }
 
     fn count(&mut self, at: Mono, request: &Request) {

@@ -8,16 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use otpd_core::checkpoint::LONG;
-use otpd_core::hand_over::{ReadAt, TakenOver};
+use otpd_core::hand_over::{READ_BEYOND, ReadAt, TakenOver};
 use otpd_core::memory::Author;
 use otpd_core::{Ceiling, Checkpoint, Fact, JobId, Known, Life, Mono, ProviderName, Rate, UnixMs, recent};
 use otpd_queue::{Listener, News, When};
 
 use crate::clock::Clock;
 use crate::held::Held;
-
-/// What a window must be known beyond its length: its margin, and clocks that differ.
-const MARGIN: Duration = Duration::from_secs(2);
 
 /// The memory of one process.
 #[derive(Debug)]
@@ -119,7 +116,7 @@ impl Listener for Memory {
     fn horizon(&self) -> Duration {
         let inner = self.inner();
         let unknown = inner.windows.values().filter(|window| window.checkpoint_at.is_none());
-        let windows = unknown.map(|window| window.longest + MARGIN).max().unwrap_or_default();
+        let windows = unknown.map(|window| window.longest + READ_BEYOND).max().unwrap_or_default();
         windows.max(recent::WINDOW).max(inner.memory.recipients.longest())
     }
 
@@ -130,7 +127,7 @@ impl Listener for Memory {
             let all = window.longest;
             let since = window.checkpoint_at.map(|at| self.clock.wall().since(at).max(LONG));
             let needed = since.map_or(all, |since| since.min(all));
-            needed.is_zero() || known >= needed + MARGIN
+            needed.is_zero() || known >= needed + READ_BEYOND
         })
     }
 }

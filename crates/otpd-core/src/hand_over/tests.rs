@@ -71,7 +71,7 @@ fn each_request_counts_once() {
         ("nothing", vec![], 0),
         ("announced", vec![sending("a", 0.0)], 1),
         ("announced and answered", vec![sending("a", 0.0), answered("a", 1.0, true)], 1),
-        ("never written", vec![sending("a", 0.0), answered("a", 1.0, false)], 0),
+        ("never written", vec![opened("x", 0.0, 0.0, 0), sending("a", 0.0), answered("a", 1.0, false)], 0),
         ("answered alone", vec![answered("a", 1.0, true)], 1),
         (
             "published again",
@@ -155,14 +155,77 @@ fn each_request_counts_once() {
         hand_over.apply(&mut ceiling, NOW.plus(secs(5.0)));
         assert_eq!(counted(&ceiling, 5.0), hour, "{name}");
         // A second take-over, and an answer that comes between, change nothing.
-        let (at, fact, _) = answered("a", 6.0, true);
-        let is_known = hand_over.followed.values().any(|request| request.state == State::TakenOver);
-        if let Some(fact) = fact.filter(|_| is_known) {
-            hand_over.note(&fact, ReadAt::live(NOW.plus(secs(at)), WALL.plus(secs(at))));
+        let read = ReadAt::live(NOW.plus(secs(6.0)), WALL.plus(secs(6.0)));
+        let (_, late, _) = answered("a", 6.0, true);
+        let is_open = hand_over.followed.values().any(|request| request.state == State::TakenOver);
+        if let Some(late) = late.filter(|_| is_open) {
+            hand_over.note(&late, read);
         }
         hand_over.apply(&mut ceiling, NOW.plus(secs(7.0)));
         assert_eq!(counted(&ceiling, 7.0), hour, "{name}, twice");
     }
+}
+
+/// Of the past every order of pieces comes to the same, or to more within a second of a checkpoint.
+#[test]
+fn the_past_may_be_told_backwards() {
+    let told: Vec<Said> = vec![
+        opened("x", 1.0, 1.0, 5),
+        sending("a", 2.0),
+        answered("a", 3.0, true),
+        opened("x", 11.0, 11.0, 6),
+        sending("b", 13.0),
+        answered("b", 14.0, true),
+        // Held, and announced anew with the same number of attempts.
+        sending("b", 15.0),
+        answered("b", 16.0, true),
+        opened("y", 20.0, 20.0, 0),
+        sending("c", 21.0),
+        opened("y", 30.0, 30.0, 9),
+        sending("d", 33.0),
+        answered("d", 34.0, true),
+        sending("e", 35.0),
+    ];
+    for pieces in
+        [vec![0], vec![0, 4], vec![0, 5, 9], vec![0, 6], vec![0, 7, 11, 12], (0..told.len()).collect()]
+    {
+        let mut hand_over = HandOver::new(&rates());
+        let mut upto = told.len();
+        for from in pieces.iter().rev() {
+            for (_, fact, opened) in &told[*from..upto] {
+                let read = ReadAt::past(NOW.plus(secs(40.0)), WALL.plus(secs(340.0)));
+                if let Some(fact) = fact {
+                    hand_over.note(fact, read);
+                }
+                if let Some((claim, checkpoint)) = opened {
+                    hand_over.note_opened(claim, checkpoint.as_ref(), read);
+                }
+            }
+            upto = *from;
+        }
+        let mut ceiling = Ceiling::new(&rates(), None, NOW);
+        hand_over.apply(&mut ceiling, NOW.plus(secs(40.0)));
+        assert_eq!(counted(&ceiling, 40.0), 11, "9 in the checkpoint, and two after it: {pieces:?}");
+        let short = hand_over_short(&told, &pieces);
+        assert_eq!(short, 6, "a, b twice, c, d, e one by one: {pieces:?}");
+    }
+}
+
+/// How many requests are counted one by one.
+fn hand_over_short(told: &[Said], pieces: &[usize]) -> usize {
+    let mut hand_over = HandOver::new(&["100/min".parse().unwrap()]);
+    let mut upto = told.len();
+    for from in pieces.iter().rev() {
+        for (_, fact, _) in &told[*from..upto] {
+            if let Some(fact) = fact {
+                hand_over.note(fact, ReadAt::past(NOW.plus(secs(40.0)), WALL.plus(secs(340.0))));
+            }
+        }
+        upto = *from;
+    }
+    let mut ceiling = Ceiling::new(&["100/min".parse().unwrap()], None, NOW);
+    hand_over.apply(&mut ceiling, NOW.plus(secs(40.0)));
+    (ceiling.used_ratio(NOW.plus(secs(40.0))) * 100.0).round() as usize
 }
 
 #[test]

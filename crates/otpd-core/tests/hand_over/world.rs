@@ -232,8 +232,14 @@ impl World {
             reads_from: end,
         };
         let read = ReadAt::past(self.now, self.wall(process));
-        for place in begin..end {
-            self.read_record(process, place, read);
+        // In pieces, the newest first, each twice as long as the one before.
+        let (mut upto, mut length) = (end, 3);
+        while upto > begin {
+            let from = upto.saturating_sub(length).max(begin);
+            for place in from..upto {
+                self.read_record(process, place, read);
+            }
+            (upto, length) = (from, 2 * length);
         }
     }
 
