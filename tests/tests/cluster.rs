@@ -140,7 +140,7 @@ fn assert_kept(scene: &Scene, what: &str, jobs: u64, ceiling: (usize, Duration),
     let arrivals = arrivals(scene);
     let most = most_in(&arrivals, ceiling.1);
     // Nothing is refused, so each request is the job's first or a duplicate.
-    let duplicates = arrivals.len() as u64 - jobs;
+    let duplicates = (arrivals.len() as u64).saturating_sub(jobs);
     let pause = arrivals.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as f64 / 1e6;
     println!(
         "{what}: {summary}; at most {most} in {:?}, {duplicates} duplicates, told twice {told_twice}, longest pause {pause:.1} s",

@@ -236,6 +236,18 @@ impl Link {
         }
     }
 
+    /// Gives the connection up although it answers, and closes it, so that all who use it get another one.
+    pub(super) fn give_up(&self, why: &str) {
+        let gone = self.0.live.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(gone) = gone else { return };
+        warn!(role = self.0.role, broker = %gone.url, "{why}; connecting to another node, where there is one");
+        self.try_another_node();
+        tokio::spawn(async move {
+            // A connection that cannot be closed is gone, and that is what is wanted.
+            let _ = tokio::time::timeout(PATIENCE, gone.connection.close(200, "another node".into())).await;
+        });
+    }
+
     /// Ends the connection in order, for good.
     pub(super) async fn close(&self) {
         self.0.closed.store(true, Ordering::Relaxed);

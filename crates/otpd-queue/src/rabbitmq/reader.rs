@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use otpd_core::{ProviderName, UnixMs, fact_json};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -58,6 +59,8 @@ pub(super) struct Shared {
     /// Everything from this time on has been read; `None` until the last records have.
     pub(super) known_since: watch::Sender<Option<UnixMs>>,
     markers: OnceLock<mpsc::UnboundedSender<Parcel>>,
+    /// When a marker was confirmed last.
+    confirmed_at: Mutex<Option<Instant>>,
 }
 
 /// How far the reader has come.
@@ -88,6 +91,7 @@ impl Reader {
             listeners: Mutex::default(),
             known_since: watch::Sender::new(None),
             markers: OnceLock::new(),
+            confirmed_at: Mutex::default(),
         }))
     }
 
@@ -225,7 +229,7 @@ impl Reader {
             Err(error) => return Broken { error, reached_the_end: false },
         };
         let mut end = self.barrier();
-        let (mut when, mut first) = (When::Past, None);
+        let (mut when, mut first, began) = (When::Past, None, Instant::now());
         loop {
             let record = match stream.next_within(SILENCE).await {
                 Ok(record) => record,
@@ -239,6 +243,9 @@ impl Reader {
                         };
                     }
                     stream.give_up_connection();
+                    if when == When::Past {
+                        self.distrust_publishing(began);
+                    }
                     return Broken { error, reached_the_end: when == When::Live };
                 }
             };
@@ -252,6 +259,15 @@ impl Reader {
                 }
                 place.past.get_or_insert_with(|| past::begin(self.clone(), first.unwrap_or_default()));
             }
+        }
+    }
+
+    /// Our own mark was confirmed since `began`, and yet it is not on the stream that another node shows: the
+    /// node that confirmed it has been cut off from its cluster, and what is published there is lost.
+    fn distrust_publishing(&self, began: Instant) {
+        let confirmed_at = *self.0.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if confirmed_at.is_some_and(|at| at >= began) {
+            self.0.publish.give_up("what RabbitMQ confirms here is not on the stream");
         }
     }
 
@@ -341,7 +357,11 @@ impl Reader {
             let window: Vec<&Parcel> = waiting.iter().take(WINDOW).collect();
             let Some(fates) = publisher.window_at_last(&window).await else { return };
             let mut fates = fates.into_iter();
+            let before = waiting.len();
             waiting.retain(|_| fates.next() != Some(Fate::Confirmed));
+            if waiting.len() < before {
+                *self.0.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            }
             if !waiting.is_empty() {
                 Backoff::default().pause().await;
             }
