@@ -113,7 +113,8 @@ async fn workers_are_replaced_killed_and_started_with_many_facts() {
     let old: Vec<String> = (0..facts()).map(|n| format!("old-{n}")).collect();
     scene.expect(old.iter().map(String::as_str));
     for (seed, lane) in LANES.iter().enumerate() {
-        scene.publish(lane, Jobs::new(seed as u64, 1500)).await;
+        // The more there is to read, the longer it takes until all are ready.
+        scene.publish(lane, Jobs::new(seed as u64, 1500 + facts() / 200)).await;
     }
 
     let begun = tokio::time::Instant::now();
