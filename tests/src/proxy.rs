@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +17,8 @@ const HANDSHAKE: usize = 4096;
 struct Weather {
     /// Bytes go nowhere; connections are taken, and stay.
     swallows: bool,
+    /// How long bytes take.
+    latency: Duration,
     /// Connections made before this number are reset.
     resets: u32,
     /// Connections in whose handshake this stands are half dead.
@@ -49,8 +52,13 @@ impl Proxy {
     pub async fn start_at(at: SocketAddr, target: SocketAddr) -> Self {
         let listener = TcpListener::bind(at).await.expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let (weather, seen) =
-            watch::channel(Weather { swallows: false, resets: 0, half_dead: None, half_kills: 0 });
+        let (weather, seen) = watch::channel(Weather {
+            swallows: false,
+            latency: Duration::ZERO,
+            resets: 0,
+            half_dead: None,
+            half_kills: 0,
+        });
         let taken = Arc::new(AtomicU32::new(0));
         let count = taken.clone();
         let task = tokio::spawn(async move {
@@ -92,6 +100,11 @@ impl Proxy {
             w.half_kills += 1;
             w.half_dead = Some(name);
         });
+    }
+
+    /// Lets every byte take so long from now on.
+    pub fn slow_down(&self, latency: Duration) {
+        self.weather.send_modify(|w| w.latency = latency);
     }
 
     /// Holds back every byte from now on, as a network does that loses packets.
@@ -167,6 +180,10 @@ async fn pump(
             read = from.read(&mut buffer) => read,
             Ok(_) = weather.wait_for(|w| w.swallows) => continue,
         };
+        let latency = weather.borrow().latency;
+        if !latency.is_zero() {
+            tokio::time::sleep(latency).await;
+        }
         match read {
             Ok(0) | Err(_) => return,
             Ok(n) => match buffer.get(..n) {

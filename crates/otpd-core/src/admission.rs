@@ -27,7 +27,16 @@ pub enum Arrival {
         /// The next life.
         life: Life,
     },
+    /// The job ended, and nobody can tell whether this message is the one that ended or one that its producer
+    /// published after that: it is neither lost nor sent, but put among the dead letters.
+    MaybeEnded {
+        /// The life that the letter tells of.
+        life: Life,
+    },
 }
+
+/// By how much the clocks of producers and workers are taken to differ at most.
+pub const SKEW: Duration = Duration::from_secs(5);
 
 /// What a message says of itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -42,8 +51,10 @@ pub struct Arriving {
     pub attempts: u32,
     /// The time before which it is not to be attempted.
     pub not_before: Option<UnixMs>,
-    /// A time at which it was certainly not published yet, where it proves one.
-    pub published_after: Option<UnixMs>,
+    /// When it was published, by its own word.
+    pub published_at: Option<UnixMs>,
+    /// When its job was made, by the word of its body, which may be published again as it is.
+    pub created_at: Option<UnixMs>,
 }
 
 /// Judges an arrival by what is known of its life of the job.
@@ -54,8 +65,11 @@ pub fn arrive(known: Known, message: &Arriving) -> Arrival {
     match known {
         Known::Nothing => Arrival::Work { attempts: message.attempts, not_before: message.not_before },
         Known::Accepted | Known::Outlived => over,
-        Known::Ended { at } if message.is_younger_than(at) => Arrival::BeginAnew { life: Life::after(at) },
-        Known::Ended { .. } => over,
+        Known::Ended { at } => match message.age(at) {
+            Age::Older => over,
+            Age::Younger => Arrival::BeginAnew { life: Life::after(at) },
+            Age::Unclear => Arrival::MaybeEnded { life: Life::after(at) },
+        },
         // Handed on by this lane, and here again by another: the routes have changed.
         Known::MovedOn { .. } if message.moved && !message.redelivered => {
             Arrival::Work { attempts: message.attempts, not_before: message.not_before }
@@ -69,13 +83,32 @@ pub fn arrive(known: Known, message: &Arriving) -> Arrival {
     }
 }
 
+/// Whether a producer published a message before or after its job ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Age {
+    Older,
+    Younger,
+    Unclear,
+}
+
 impl Arriving {
-    /// Whether a producer published it after its job ended at `ended_at`. A message that comes for the
-    /// first time did not exist then, or it would have come before; a redelivered one has to prove it.
-    fn is_younger_than(&self, ended_at: UnixMs) -> bool {
+    /// A message that comes for the first time was published after the end, unless it says that it was long
+    /// before: a second copy, which has waited. One that came before has to prove it, beyond what clocks may
+    /// differ by.
+    fn age(&self, ended_at: UnixMs) -> Age {
         let from_producer = self.life.is_first() && !self.moved;
-        let proved = self.published_after.is_some_and(|at| at > ended_at);
-        from_producer && (!self.redelivered || proved)
+        if !from_producer {
+            return Age::Older;
+        }
+        if !self.redelivered {
+            let is_old = self.published_at.is_some_and(|at| at.plus(SKEW) < ended_at);
+            return if is_old { Age::Older } else { Age::Younger };
+        }
+        match self.published_at.max(self.created_at) {
+            Some(at) if at <= ended_at => Age::Older,
+            Some(at) if at > ended_at.plus(SKEW) => Age::Younger,
+            Some(_) | None => Age::Unclear,
+        }
     }
 }
 
@@ -140,7 +173,8 @@ mod tests {
         moved: false,
         attempts: 0,
         not_before: None,
-        published_after: None,
+        published_at: None,
+        created_at: None,
     };
     const AGAIN: Arriving = Arriving { redelivered: true, ..FRESH };
     const MOVED: Arriving = Arriving { moved: true, attempts: 1, ..FRESH };
@@ -182,19 +216,34 @@ mod tests {
 
     #[test]
     fn a_job_that_ended_lives_again_if_its_producer_says_so() {
-        let ended = Known::Ended { at: UnixMs(900) };
-        let anew = Arrival::BeginAnew { life: Life::after(UnixMs(900)) };
-        let published_after = |at| Arriving { published_after: Some(UnixMs(at)), ..AGAIN };
+        let ended_at = UnixMs(60_000);
+        let ended = Known::Ended { at: ended_at };
+        let life = Life::after(ended_at);
+        let anew = Arrival::BeginAnew { life };
+        let published = |message: Arriving, at| Arriving { published_at: Some(UnixMs(at)), ..message };
+        let created = |at| Arriving { created_at: Some(UnixMs(at)), ..AGAIN };
         let replayed = Life::from_number(500);
         for (message, is) in [
             (FRESH, anew),
-            (published_after(901), anew),
-            (published_after(900), Arrival::AlreadySettled),
-            (AGAIN, Arrival::AlreadySettled),
+            (published(FRESH, 60_001), anew),
+            // By a producer whose clock is behind.
+            (published(FRESH, 55_000), anew),
+            // The second of two copies.
+            (published(FRESH, 54_999), Arrival::Duplicate),
+            // Its body is as old as it was the first time.
+            (Arriving { created_at: Some(UnixMs(1)), ..FRESH }, anew),
+            (published(AGAIN, 65_001), anew),
+            (created(65_001), anew),
+            (published(AGAIN, 60_000), Arrival::AlreadySettled),
+            (created(60_000), Arrival::AlreadySettled),
+            // By a producer whose clock is ahead, or after the end.
+            (published(AGAIN, 60_001), Arrival::MaybeEnded { life }),
+            (published(AGAIN, 65_000), Arrival::MaybeEnded { life }),
+            (AGAIN, Arrival::MaybeEnded { life }),
             // A second copy of a replay, or of a move: the life that it belongs to has ended.
             (Arriving { life: replayed, ..FRESH }, Arrival::Duplicate),
-            (Arriving { life: replayed, ..published_after(901) }, Arrival::AlreadySettled),
-            (Arriving { moved: true, ..published_after(901) }, Arrival::AlreadySettled),
+            (Arriving { life: replayed, ..published(AGAIN, 65_001) }, Arrival::AlreadySettled),
+            (Arriving { moved: true, ..published(AGAIN, 65_001) }, Arrival::AlreadySettled),
         ] {
             assert_eq!(arrive(ended, &message), is, "{message:?}");
         }

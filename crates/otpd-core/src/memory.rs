@@ -6,6 +6,7 @@
 //! our own ceilings, and our own sends were counted for their recipients when they began.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use crate::checkpoint::Checkpoint;
 use crate::clock::UnixMs;
@@ -13,6 +14,7 @@ use crate::fact::{Fact, FactKind};
 use crate::hand_over::{HandOver, ReadAt};
 use crate::names::ProviderName;
 use crate::newest::Newest;
+use crate::outcome::Class;
 use crate::rate::Rate;
 use crate::recent::Recent;
 use crate::recipients::Recipients;
@@ -36,7 +38,12 @@ pub struct Memory {
     /// What each recipient got.
     pub recipients: Recipients,
     hand_overs: HashMap<ProviderName, HandOver>,
+    /// When each account last took a message of another owner, or refused itself to one, and which.
+    served: HashMap<ProviderName, (UnixMs, bool)>,
 }
+
+/// For how long an account that took a message is believed to take the next.
+const SERVED_FOR: Duration = Duration::from_secs(10);
 
 impl Memory {
     /// Of a process with these limits for each recipient.
@@ -65,11 +72,27 @@ impl Memory {
         if author == Author::Another {
             self.count_recipient(fact, read);
             self.newest.note_fact(fact, read.wall());
+            self.note_served(fact);
             if let Some(hand_over) = self.hand_overs.get_mut(&fact.provider) {
                 hand_over.note(fact, read);
             }
         }
         self.recent.fold(fact, read.wall());
+    }
+
+    /// True if the account of `provider` took a message of another owner a moment ago, by that owner's clock.
+    #[must_use]
+    pub fn was_served_lately(&self, provider: &ProviderName, now: UnixMs) -> bool {
+        self.served.get(provider).is_some_and(|(at, served)| *served && now.since(*at) <= SERVED_FOR)
+    }
+
+    fn note_served(&mut self, fact: &Fact) {
+        let served = fact.kind == FactKind::Accepted;
+        // The past is read newest first.
+        let is_news = self.served.get(&fact.provider).is_none_or(|(at, _)| *at <= fact.at);
+        if is_news && (served || fact.class == Some(Class::Account)) {
+            self.served.insert(fact.provider.clone(), (fact.at, served));
+        }
     }
 
     /// Takes in what this process did itself, before the stream tells it.
@@ -175,6 +198,33 @@ mod tests {
             assert_eq!(is_free, counts == 0, "{facts:?}");
             memory.recipients.not_sent(RecipientKey(1));
             assert_eq!(memory.recipients.ready_at(RecipientKey(1), NOW), NOW, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn an_account_is_trusted_that_took_the_last_message() {
+        let at = |mut fact: Fact, seconds| {
+            fact.at = WALL.plus(Duration::from_secs(seconds));
+            fact
+        };
+        let accepted = |seconds| at(fact(FactKind::Accepted, 1, None), seconds);
+        let refused =
+            |seconds| Fact { class: Some(Class::Account), ..at(fact(FactKind::Retrying, 1, None), seconds) };
+        for (facts, is_trusted) in [
+            (vec![], false),
+            (vec![accepted(0)], true),
+            (vec![accepted(0), refused(1)], false),
+            (vec![refused(1), accepted(0)], false),
+            (vec![refused(1), accepted(2)], true),
+            (vec![at(fact(FactKind::Expired, 1, None), 3)], false),
+        ] {
+            let (mut memory, _) = memory();
+            for fact in &facts {
+                memory.fold(fact, ReadAt::live(NOW, WALL), Author::Another);
+            }
+            let asked_at = WALL.plus(Duration::from_secs(10));
+            assert_eq!(memory.was_served_lately(&provider(), asked_at), is_trusted, "{facts:?}");
+            assert!(!memory.was_served_lately(&provider(), asked_at.plus(Duration::from_secs(3))));
         }
     }
 

@@ -90,6 +90,7 @@ reasons! {
     AttemptsExhausted = "attempts_exhausted",
     WaitedTooLong = "waited_too_long",
     DeliveryLimit = "delivery_limit",
+    MaybeEnded = "maybe_ended",
     RecipientLimited = "recipient_limited",
     Unroutable = "unroutable",
     AmbiguousParked = "ambiguous_parked",
@@ -118,6 +119,7 @@ impl Reason {
                 | Self::WaitedTooLong
                 | Self::RecipientLimited
                 | Self::DeliveryLimit
+                | Self::MaybeEnded
                 | Self::Unroutable
         )
     }

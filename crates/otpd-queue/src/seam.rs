@@ -19,7 +19,9 @@
 //!    and burials: such a fact follows its message, and facts handed in later may overtake it. A
 //!    destination that takes nothing therefore delays nothing else, neither other facts and
 //!    acknowledgements nor moves to another destination.
-//! 5. Moves and burials wait without limit for their destination. Each holds an unacknowledged delivery,
+//! 5. A lane that stops, or that another worker has taken over, keeps the deliveries that it names in
+//!    [`Settler::hand_back`] until they are settled, and the next owner gets all others at once.
+//! 6. Moves and burials wait without limit for their destination. Each holds an unacknowledged delivery,
 //!    so the prefetch bounds how many wait in a session.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -126,7 +128,8 @@ pub enum Inbound {
     },
     /// A job.
     Delivery(Delivery),
-    /// The broker is away. Nothing can be acknowledged before the next `Opened`.
+    /// The broker is away, or another worker owns the lane. No request may start before the next `Opened`. What is
+    /// under way may still be settled: that counts where the session's channel stands.
     Lost {
         /// The session that ended.
         session: u32,

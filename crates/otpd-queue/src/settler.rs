@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use otpd_core::{Fact, UnixMs};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use crate::seam::{Settlement, Then};
+use crate::seam::{Settlement, Tag, Then};
 
 /// An order to the backend's settling task.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub enum Order {
     Settle(Settlement, Ticket),
     /// Say when everything before this is confirmed and acknowledged (or can no longer be).
     Flush(oneshot::Sender<()>),
+    /// Hand the deliveries of this session back, apart from these and from those whose end is on its way.
+    HandBack(u32, Vec<Tag>),
 }
 
 /// A settlement that is not confirmed yet. Whoever carries it out holds this until it is.
@@ -118,6 +120,12 @@ impl Settler {
         self.under_way.count(kind).fetch_add(1, Ordering::Relaxed);
         let ticket = Ticket { under_way: self.under_way.clone(), kind, awaited };
         let _ = self.orders.send(Order::Settle(settlement, ticket));
+    }
+
+    /// Hands back at once what a session that is at its end still holds, apart from `kept`: deliveries whose requests
+    /// are under way, which are settled as they end. Changes nothing while a session takes deliveries.
+    pub fn hand_back(&self, session: u32, kept: Vec<Tag>) {
+        let _ = self.orders.send(Order::HandBack(session, kept));
     }
 
     /// How many facts are not confirmed yet: what a crash would let happen again. Moves and burials are

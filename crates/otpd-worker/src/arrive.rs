@@ -36,11 +36,12 @@ impl<E: Endpoint> Lane<E> {
             }
             Inbound::Lost { session } => {
                 tracing::warn!(provider = %self.settings.provider, session, waiting = self.room.len(),
-                    "the queue is away; waiting jobs come again when it is back");
+                    "the lane is lost: its queue is away, or another worker has it; waiting jobs go to its next owner");
                 self.lease.lose();
                 self.room.clear();
                 // What is not written yet must not be: the next owner counts it as written by now.
                 self.flying.values().for_each(|flying| flying.stamp.revoke());
+                self.hand_back(session);
                 // Whoever owns the lane next shows these.
                 self.metrics.breaker_open.set(0);
                 self.metrics.paused.set(0);
@@ -52,18 +53,29 @@ impl<E: Endpoint> Lane<E> {
                 self.take_over();
                 self.take_in(delivery);
             }
-            Inbound::Stopped => {}
+            Inbound::Stopped => self.hand_back(self.session),
         }
+    }
+
+    /// The session is at its end: what waits goes to the next owner now, and what is under way as it ends.
+    fn hand_back(&self, session: u32) {
+        self.settler.hand_back(session, self.flying.values().map(|flying| flying.tag).collect());
     }
 
     /// Before the first delivery of a session: somebody else may have been the owner meanwhile. The window of
     /// this process goes on; the requests of others are added to it.
     fn take_over(&mut self) {
-        if self.settings.ceiling.is_empty() || self.window_is_ours {
+        if self.window_is_ours {
             return;
         }
         self.window_is_ours = true;
-        let now = self.clock.mono();
+        let (now, wall, provider) = (self.clock.mono(), self.clock.wall(), &self.settings.provider);
+        if self.shared.memory.with(|memory| memory.was_served_lately(provider, wall)) {
+            self.breaker.trust();
+        }
+        if self.settings.ceiling.is_empty() {
+            return;
+        }
         let taken = self.shared.memory.take_over(&self.settings.provider, &mut self.ceiling, now);
         if let Some((until, _)) = taken.pause.filter(|(until, _)| *until > now) {
             self.paused_until = self.paused_until.max(Some(until));
@@ -98,6 +110,11 @@ impl<E: Endpoint> Lane<E> {
                 let mut held = self.hold(job, delivery, 0, taken_at, now);
                 held.life = life;
                 self.begin_anew(held, None);
+            }
+            Arrival::MaybeEnded { life } => {
+                let mut held = self.hold(job, delivery, 0, taken_at, now);
+                held.life = life;
+                self.bury(held, Reason::MaybeEnded, None, Some(now));
             }
             Arrival::Work { attempts, not_before } => {
                 if let Some(flying) = self.flying.get_mut(&job.id) {
@@ -207,12 +224,14 @@ fn arriving(job: &SendJob, delivery: &Delivery, now: UnixMs) -> Arriving {
     // A body that does not say when it was made was given the time at which it was taken.
     let taken_at = delivery.taken_at.map_or(now, |at| at.min(now));
     let created_at = Some(job.created_at).filter(|at| *at != taken_at && *at <= now);
+    let published_at = delivery.taken_at.map(|at| at.min(now));
     Arriving {
         life: carried.life,
         redelivered: delivery.redelivered,
         moved: carried.hops > 0 || carried.attempts > 0 || was_set_aside(delivery),
         attempts: carried.attempts,
         not_before: carried.not_before,
-        published_after: delivery.taken_at.map(|at| at.min(now)).max(created_at),
+        published_at,
+        created_at,
     }
 }

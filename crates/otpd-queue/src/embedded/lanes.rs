@@ -170,6 +170,8 @@ pub(super) async fn bring(
             let work = match order {
                 Order::Settle(settlement, ticket) => Work::Settle(key, settlement, ticket),
                 Order::Flush(done) => Work::Flush(done),
+                // One process works on the file, so nobody waits for what closing the lane hands back.
+                Order::HandBack(_, _) => continue,
             };
             if writer.send(Command::Work(work)).is_err() {
                 tracing::error!("settled after the queue was closed: this is lost");

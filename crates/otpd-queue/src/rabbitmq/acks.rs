@@ -5,20 +5,32 @@
 //! settled up to the first unsettled delivery goes out as one `multiple`; the rest one by one,
 //! oldest first.
 //!
+//! Handing back goes by the same forms.
+//!
 //! Invariants: a delivery is acknowledged at most once, never before it is settled, and never
 //! through a `multiple` that covers an unsettled one. Tags of other sessions change nothing.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use crate::seam::Tag;
 
-/// One `basic.ack`.
+/// One `basic.ack`, or `basic.nack`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ack {
     /// This delivery.
     One(u64),
     /// This one and all before it.
     UpTo(u64),
+}
+
+impl Ack {
+    /// As the protocol puts it: a delivery, and whether all before it are meant too.
+    pub(super) fn parts(self) -> (u64, bool) {
+        match self {
+            Self::One(number) => (number, false),
+            Self::UpTo(number) => (number, true),
+        }
+    }
 }
 
 /// The deliveries of one session, settled or not.
@@ -73,6 +85,26 @@ impl Acks {
     /// How many deliveries are out and not settled.
     pub(super) fn outstanding(&self) -> usize {
         self.outstanding
+    }
+
+    /// What to hand back: all that is not settled, apart from `kept`. To be written after what [`Acks::take`] gives.
+    pub(super) fn hand_back(&mut self, kept: &HashSet<u64>) -> Vec<Ack> {
+        let first_kept = kept.iter().copied().filter(|n| *n >= self.head).min().unwrap_or(u64::MAX);
+        let mut prefix = None;
+        let mut ones = Vec::new();
+        for (number, settled) in (self.head..).zip(&mut self.settled) {
+            if *settled || kept.contains(&number) {
+                continue;
+            }
+            *settled = true;
+            self.outstanding -= 1;
+            if number < first_kept {
+                prefix = Some(Ack::UpTo(number));
+            } else {
+                ones.push(Ack::One(number));
+            }
+        }
+        prefix.into_iter().chain(ones).collect()
     }
 
     /// What to write now, in order. After this nothing waits.
@@ -136,6 +168,27 @@ mod tests {
             assert!(!acks.settle(Tag { session, number: 1 }));
         }
         assert_eq!((acks.take(), acks.outstanding()), (Vec::new(), 2));
+    }
+
+    #[test]
+    fn what_is_handed_back_is_neither_kept_nor_settled() {
+        for (settled, kept, written) in [
+            (vec![], vec![], vec![Ack::UpTo(6)]),
+            (vec![1, 2], vec![], vec![Ack::UpTo(6)]),
+            (vec![6], vec![], vec![Ack::UpTo(5)]),
+            (vec![2], vec![4], vec![Ack::UpTo(3), Ack::One(5), Ack::One(6)]),
+            (vec![1], vec![2, 5], vec![Ack::One(3), Ack::One(4), Ack::One(6)]),
+            (vec![], vec![1, 2, 3, 4, 5, 6], vec![]),
+            // Kept, and ended meanwhile.
+            (vec![1, 2], vec![2], vec![Ack::UpTo(6)]),
+        ] {
+            let mut acks = after(6, &settled);
+            acks.take();
+            let kept: HashSet<u64> = kept.into_iter().collect();
+            assert_eq!(acks.hand_back(&kept), written, "{settled:?} {kept:?}");
+            assert_eq!(acks.outstanding(), kept.iter().filter(|n| !settled.contains(n)).count());
+            assert!(!acks.settle(Tag { session: SESSION, number: 3 }) || kept.contains(&3), "it is gone");
+        }
     }
 
     /// The broker's side: what is out, and what each acknowledgement takes away.

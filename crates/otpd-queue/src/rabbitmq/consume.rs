@@ -90,13 +90,9 @@ impl Lane {
             self.open_session.send_replace(0);
             match end {
                 End::Closed(done) => return answer(done),
-                End::LostAfterStop => {
-                    self.say(Inbound::Lost { session: number });
-                    return self.stopped(&mut orders).await;
-                }
+                End::LostAfterStop => return self.stopped(&mut orders).await,
                 End::Lost(why) => {
                     warn!(provider = %self.spec.provider, session = number, "the lane is lost: {why}; opening it again");
-                    self.say(Inbound::Lost { session: number });
                 }
             }
             if began.elapsed() >= GOOD {
@@ -221,7 +217,7 @@ impl Lane {
 /// Without a session there is nothing to acknowledge: the broker hands everything out again.
 fn void(settled: Settled) {
     match settled {
-        Settled::Tags(_) => {}
+        Settled::Tags(_) | Settled::HandBack(_, _) => {}
         Settled::Flush(done) => answer(Some(done)),
     }
 }

@@ -91,6 +91,12 @@ impl Moving {
         self.pending.len() == self.withheld
     }
 
+    /// The deliveries that wait for a message.
+    pub(super) fn tags(&self) -> impl Iterator<Item = Tag> {
+        let held = self.held.values().flatten().map(|held| held.tag);
+        self.pending.values().filter_map(|pending| pending.rest.tag).chain(held)
+    }
+
     /// What the destinations say next. Cancel-safe.
     pub(super) async fn news(&mut self) -> News {
         match self.news.recv().await {

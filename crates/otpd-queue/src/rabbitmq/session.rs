@@ -7,7 +7,10 @@
 //!
 //! Invariants: no delivery is handed on before this process's claim to the lane was read back, nor a
 //! redelivered one before every fact that was confirmed when it came; the session ends when another worker's
-//! claim is read, or when the broker does not answer on the consuming channel for [`SILENT`].
+//! claim is read, or when the broker does not answer on the consuming channel for [`SILENT`]. After a claim the
+//! channel stays until the requests that were under way have ended.
+
+mod leaving;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,12 +21,14 @@ use futures::future::join_all;
 use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicQosOptions};
+use lapin::options::{BasicAckOptions, BasicQosOptions};
+use otpd_core::admission::SKEW;
 use otpd_core::{UnixMs, recent};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::acks::{Ack, Acks};
+use self::leaving::OVERTAKEN;
+use super::acks::Acks;
 use super::claims::ClaimId;
 use super::clock::{self, until};
 use super::consume::{Lane, Orders, answer};
@@ -45,12 +50,10 @@ const SILENT: Duration = Duration::from_millis(2400);
 const CLAIM_AGAIN: Duration = Duration::from_secs(10);
 /// How often a claim is renewed, with the lane's checkpoint.
 const RENEW: Duration = Duration::from_secs(5);
-/// By how much the clocks of producers and workers are taken to differ at most.
-const SKEW: Duration = Duration::from_secs(5);
 
-/// How a session ended.
+/// How a session ended. The lane was told where it was lost.
 pub(super) enum End {
-    /// The channel is gone; why.
+    /// The lane is another worker's, or the channel is gone; why.
     Lost(String),
     /// The channel is gone, after the lane was stopped: no other will be opened.
     LostAfterStop,
@@ -90,6 +93,8 @@ pub(super) struct Session<'a> {
     /// The question whether the broker is there, while it is not answered.
     asked: Option<Pin<Box<dyn Future<Output = Option<Instant>> + Send>>>,
     stopped: bool,
+    /// Another worker has the lane: until when what is under way may still be settled here.
+    leaves_by: Option<Instant>,
 }
 
 /// A record of our own that is to be read back.
@@ -121,6 +126,7 @@ impl<'a> Session<'a> {
             renew_at: None,
             asked: None,
             stopped: false,
+            leaves_by: None,
         }
     }
 
@@ -137,7 +143,14 @@ impl<'a> Session<'a> {
                 self.open.close().await;
                 End::Closed(done)
             }
-            End::Lost(_) | End::LostAfterStop => end,
+            End::Lost(_) | End::LostAfterStop => {
+                if self.leaves_by.is_some() {
+                    self.open.close().await; // it may be alive, and hold what did not end in time
+                } else {
+                    self.lane.say(Inbound::Lost { session: self.number });
+                }
+                end
+            }
         }
     }
 
@@ -151,7 +164,8 @@ impl<'a> Session<'a> {
                 () = until(self.acks_due) => self.write_acks().await,
                 reached = reached(&mut self.barrier) => { self.passed(reached); Ok(()) }
                 _ = self.known_since.changed(), if !self.early.is_empty() => { self.hand_on_early(); Ok(()) }
-                () = lost(&mut self.lost) => self.overtaken(),
+                () = lost(&mut self.lost) => self.overtaken().await,
+                () = until(self.leaves_by) => Err(OVERTAKEN.into()),
                 answer = answered(&mut self.asked) => self.heard(answer),
                 _ = ask.tick() => { self.ask(); Ok(()) }
                 order = orders.stops.recv() => match order {
@@ -161,6 +175,7 @@ impl<'a> Session<'a> {
                 },
             };
             match step {
+                Ok(()) if self.has_left() => return End::Lost(OVERTAKEN.into()),
                 Ok(()) => {}
                 Err(_) if self.stopped => return End::LostAfterStop,
                 Err(why) => return End::Lost(why),
@@ -261,16 +276,6 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Another worker has claimed the lane. One that is stopped keeps its channel, to acknowledge what ends.
-    fn overtaken(&mut self) -> Result<(), String> {
-        self.lost = None;
-        if self.stopped {
-            return Ok(());
-        }
-        self.open.suspect();
-        Err("another worker has opened it".into())
-    }
-
     /// Asks for a sign of life on the consuming channel; renews the claim when that is due.
     fn ask(&mut self) {
         // What a listener knows of a window may change without the reader's doing.
@@ -328,6 +333,7 @@ impl<'a> Session<'a> {
                 answer(Some(done));
                 written
             }
+            Settled::HandBack(session, kept) => self.hand_back(session, &kept).await,
         }
     }
 
@@ -335,35 +341,12 @@ impl<'a> Session<'a> {
         self.acks_due = None;
         let channel = &self.open.channel;
         let writes = self.acks.take().into_iter().map(|ack| {
-            let (number, multiple) = match ack {
-                Ack::One(number) => (number, false),
-                Ack::UpTo(number) => (number, true),
-            };
+            let (number, multiple) = ack.parts();
             channel.basic_ack(number, BasicAckOptions { multiple })
         });
         let written =
             self.open.call(join_all(writes).map(|all| all.into_iter().collect::<lapin::Result<()>>())).await;
         written.map_err(|error| format!("acknowledgements cannot be written: {error}"))
-    }
-
-    /// No more deliveries. What is held here was never handed on; it goes back with the channel.
-    async fn stop(&mut self) -> Result<(), String> {
-        if self.stopped {
-            return Ok(());
-        }
-        self.stopped = true;
-        self.barrier = None;
-        self.held.clear();
-        self.early.clear();
-        self.inflow.clear();
-        let mut cancelled = Ok(());
-        for section in self.lane.sections() {
-            let tag = self.lane.consumer_tag(*section);
-            let cancel = self.open.channel.basic_cancel(tag, BasicCancelOptions::default());
-            cancelled = cancelled.and(self.open.call(cancel).await);
-        }
-        self.lane.say(Inbound::Stopped);
-        cancelled.map_err(|error| error.to_string())
     }
 }
 

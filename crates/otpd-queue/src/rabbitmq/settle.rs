@@ -36,6 +36,8 @@ pub(super) enum Settled {
     Tags(Vec<Tag>),
     /// Answer when everything told before is acknowledged, or cannot be any more.
     Flush(oneshot::Sender<()>),
+    /// Hand back the deliveries of this session, apart from these.
+    HandBack(u32, Vec<Tag>),
 }
 
 /// The settling task of one lane.
@@ -74,16 +76,23 @@ impl Settling {
     }
 
     async fn carry_out(&mut self, mut rests: Vec<Rest>, orders: impl Iterator<Item = Order>) -> Option<()> {
+        let mut handed_back = Vec::new();
         for order in orders {
             match order {
                 Order::Settle(settlement, ticket) => rests.extend(self.begin(settlement, ticket)),
                 Order::Flush(done) => self.flushes.push(done),
+                Order::HandBack(session, kept) => handed_back.push((session, kept)),
             }
         }
         self.publish_facts(&mut rests).await?;
         let tags: Vec<Tag> = rests.iter().filter_map(|w| w.tag).collect();
         if !tags.is_empty() {
             self.tell(Settled::Tags(tags));
+        }
+        for (session, mut kept) in handed_back {
+            // The job of a message that is on its way would be in two places.
+            kept.extend(self.moving.tags());
+            self.tell(Settled::HandBack(session, kept));
         }
         // Later than it need be for a flush in the middle, by at most a window.
         if self.moving.is_idle() {

@@ -290,6 +290,7 @@ impl Bench {
                         }
                         self.settle(settlement);
                     }
+                    Some(Order::HandBack(_, _)) => {}
                     Some(Order::Flush(done)) => {
                         self.flushed += 1;
                         let _ = done.send(());

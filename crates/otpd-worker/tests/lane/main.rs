@@ -255,15 +255,21 @@ async fn a_new_owner_knows_what_the_last_one_did() {
         fact(FactKind::Accepted, "done"),
         fact(FactKind::Retrying, "tried"),
         fact(FactKind::Dead, "dead"),
+        fact(FactKind::Dead, "unclear"),
     ]);
     let done = bench.deliver_as(&body("done", "+628111111111", ""), true, Carried::default());
     bench.deliver_as(&body("tried", "+628111111112", ""), true, Carried::default());
-    let dead = bench.deliver_as(&body("dead", "+628111111113", ""), true, Carried::default());
+    // Made before its end, so it is the message that ended.
+    let old = r#","created_at":"2027-01-15T07:59:59Z""#;
+    let dead = bench.deliver_as(&body("dead", "+628111111113", old), true, Carried::default());
+    // It may as well have been published again.
+    let unclear = bench.deliver_as(&body("unclear", "+628111111114", ""), true, Carried::default());
     bench.pass(secs(3)).await;
     assert!(bench.sent().is_empty(), "sent before its time");
+    assert!(matches!(&bench.left[&unclear], Left::Buried(letter) if letter.reason == Reason::MaybeEnded));
     assert!(matches!((&bench.left[&done], &bench.left[&dead]), (Left::Acknowledged, Left::Acknowledged)));
     bench.pass(secs(3)).await;
-    assert_eq!((bench.sent(), bench.facts[0].attempt), (vec!["tried".to_owned()], 3));
+    assert_eq!((bench.sent(), bench.facts[1].attempt), (vec!["tried".to_owned()], 3));
     for i in 0..20 {
         bench.deliver(&body(&format!("n{i}"), &format!("+6281222{i:05}"), ""));
     }
