@@ -193,6 +193,14 @@ impl Ceiling {
         Checkpoint::new(at, requests, &rates, now).with_learned(learned)
     }
 
+    /// Takes over what was learned from other owners' requests of how long answers take, where nothing was learned
+    /// here: else requests would keep their places until they are answered, and the lane stand still for that.
+    pub(crate) fn adopt_answers(&mut self, answers: &Answers) {
+        if self.answers.usual().is_none() {
+            self.answers = *answers;
+        }
+    }
+
     /// Takes over what the owner before had learned, or had not: then what was learned here before is over.
     pub(crate) fn adopt(&mut self, learned: Option<LearnedLimit>, now: Mono) {
         let believed = learned.filter(|l| self.configured().is_none_or(|c| l.rate.per_second() < c));

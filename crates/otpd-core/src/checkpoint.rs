@@ -43,6 +43,8 @@ pub struct Checkpoint {
     pub learned: Option<LearnedLimit>,
     /// The provider's pause.
     pub pause: Option<Pause>,
+    /// All requests that the owner announced before this time were written, or never will be.
+    pub written_before: Option<UnixMs>,
 }
 
 /// A limit that the provider named, as far as it is believed.
@@ -92,6 +94,12 @@ impl Checkpoint {
         Self { pause, ..self }
     }
 
+    /// The same, of an owner whose requests announced before this time are written.
+    #[must_use]
+    pub fn with_written_before(self, written_before: Option<UnixMs>) -> Self {
+        Self { written_before, ..self }
+    }
+
     /// The requests for a process that takes the checkpoint to be of `as_of`, none dated too early.
     pub(crate) fn requests(&self, as_of: Mono) -> Counts {
         let mut counts = Counts::default();
@@ -128,6 +136,8 @@ struct Wire {
     learned: Option<WireLearned>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pause: Option<WirePause>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    written_before: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -165,7 +175,8 @@ impl Serialize for Checkpoint {
         });
         let later =
             self.later.iter().flat_map(|(ahead, count)| [millis(*ahead), u64::from(*count)]).collect();
-        Wire { at: self.at.0, window_ms: millis(self.window), requests, later, learned, pause }
+        let (window_ms, written_before) = (millis(self.window), self.written_before.map(|at| at.0));
+        Wire { at: self.at.0, window_ms, requests, later, learned, pause, written_before }
             .serialize(serializer)
     }
 }
@@ -195,7 +206,8 @@ impl<'de> Deserialize<'de> for Checkpoint {
             reason: p.reason.and_then(|r| Reason::parse(&r)),
         });
         let window = Duration::from_millis(wire.window_ms);
-        Ok(Self { at: UnixMs(wire.at), window, requests, later, learned, pause })
+        let written_before = wire.written_before.map(UnixMs);
+        Ok(Self { at: UnixMs(wire.at), window, requests, later, learned, pause, written_before })
     }
 }
 
@@ -239,16 +251,14 @@ mod tests {
                 rate: "9/min".parse().unwrap(),
                 raise_in: Duration::from_secs(7),
             }))
-            .with_pause(Some(Pause {
-                remaining: Duration::from_secs(9),
-                reason: Some(Reason::RateProvider),
-            }));
+            .with_pause(Some(Pause { remaining: Duration::from_secs(9), reason: Some(Reason::RateProvider) }))
+            .with_written_before(Some(UnixMs(4)));
         assert_eq!(
             serde_json::to_string(&checkpoint).unwrap(),
             concat!(
                 r#"{"at":5,"window_ms":86400250,"requests":[5001,2,295000,2,2700000,2],"later":[3000,3],"#,
                 r#""learned":{"count":9,"per_ms":60000,"raise_in_ms":7000},"#,
-                r#""pause":{"remaining_ms":9000,"reason":"rate_provider"}}"#
+                r#""pause":{"remaining_ms":9000,"reason":"rate_provider"},"written_before":4}"#
             )
         );
         assert_eq!(written_and_read(&checkpoint).1, checkpoint);

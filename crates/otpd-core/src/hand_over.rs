@@ -6,7 +6,8 @@
 //! request that was answered is dated from the reading, less the time between writing and answer, which its
 //! owner measured; no two clocks are compared. (Only of facts read later, from the past, the wall time is
 //! believed, and clocks to differ by [`SKEW`] at most.) *An announcement without an answer* counts as written
-//! at the last moment its owner could have written it, [`WRITE_WITHIN`] after it was announced. *Unusually
+//! at the last moment its owner could have written it, [`WRITE_WITHIN`] after it was announced, or when its
+//! owner said that it was ([`Checkpoint::written_before`]). *Unusually
 //! late answers* date the request as they do for its owner ([`crate::arrival`]).
 //!
 //! Windows up to [`LONG`] are filled from requests that were read one by one. For longer ones there are two
@@ -139,7 +140,18 @@ struct Request {
     /// The number of the owner's claim; 0 for one of the past, whose owner is not known.
     claim: u32,
     in_checkpoint: bool,
+    /// By when its owner said that it was written.
+    written_by: Option<Mono>,
     state: State,
+}
+
+impl Request {
+    /// When it counts as written for who cannot wait for its answer: at the last moment that it may have been, or
+    /// by its owner's word while answers usually take longer than that was ago ([`crate::arrival`]).
+    fn unanswered(&self, usual: Option<Duration>, now: Mono) -> Mono {
+        let is_in_time = |by: &Mono| usual.is_some_and(|usual| now.since(*by) <= usual);
+        self.written_by.filter(is_in_time).map_or(self.latest, |by| by.min(self.latest))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,6 +236,7 @@ impl HandOver {
             }
         }
         let Some(checkpoint) = checkpoint else { return };
+        self.told_of_writing(checkpoint, read);
         let is_older = checkpoint.at < self.checkpoint_at;
         if is_older && (is_current || !read.is_live) {
             return;
@@ -258,8 +271,10 @@ impl HandOver {
             request.state = State::TakenOver;
             taken.push(*request);
         }
+        ceiling.adopt_answers(&self.answers);
+        let usual = self.answers.usual();
         for request in taken {
-            self.count(request.latest, &request);
+            self.count(request.unanswered(usual, now), &request);
         }
         if let Some((learned, as_of)) = self.learned.take() {
             let learned = learned.map(|l| {
@@ -290,6 +305,17 @@ impl HandOver {
         self.pause.filter(|(until, _)| *until > now)
     }
 
+    /// What is read as it is published comes after the announcements that it speaks of.
+    fn told_of_writing(&mut self, checkpoint: &Checkpoint, read: ReadAt) {
+        let Some(before) = checkpoint.written_before.filter(|_| read.is_live) else { return };
+        let claim = self.claim;
+        let spoken_of =
+            |r: &&mut Request| r.claim == claim && r.announced_at < before && r.written_by.is_none();
+        for request in self.followed.values_mut().filter(spoken_of) {
+            request.written_by = Some(read.mono);
+        }
+    }
+
     fn told_of_pause(&mut self, pause: Option<(Mono, Option<Reason>)>, at: UnixMs, read: ReadAt) {
         if read.is_live || at >= self.pause_at {
             (self.pause, self.pause_at) = (pause, at);
@@ -313,6 +339,7 @@ impl HandOver {
             read_at: read.mono,
             claim: if read.is_live { self.claim } else { 0 },
             in_checkpoint: !read.is_live && announced_at.plus(SKEW) < self.checkpoint_at,
+            written_by: None,
             state: State::Open,
         }
     }

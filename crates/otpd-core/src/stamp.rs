@@ -104,6 +104,12 @@ impl Stamp {
         self.written_at().is_some()
     }
 
+    /// True while the request may still be written.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.0.written.load(Ordering::Acquire) == PENDING
+    }
+
     /// When the request was written.
     #[must_use]
     pub fn written_at(&self) -> Option<Mono> {

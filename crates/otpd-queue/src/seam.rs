@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use otpd_core::{Class, Fact, JobId, Life, ProviderName, Reason, RouteName, UnixMs};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::alive::Alive;
 use crate::hidden::debug_without_body;
@@ -290,18 +290,31 @@ pub struct Prefetch {
 /// What a lane's next owner must know beside the facts of the last minutes, as JSON. The lane writes it, the
 /// backend publishes it with the renewals of its claim.
 #[derive(Clone, Debug, Default)]
-pub struct Checkpoint(Arc<Mutex<Option<Box<str>>>>);
+pub struct Checkpoint {
+    json: Arc<Mutex<Option<Box<str>>>>,
+    urgent: Arc<Notify>,
+}
 
 impl Checkpoint {
     /// Replaces what is published; `None` where the facts of the last minutes are enough.
     pub fn set(&self, json: Option<Box<str>>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = json;
+        *self.json.lock().unwrap_or_else(PoisonError::into_inner) = json;
+    }
+
+    /// Asks for it to be published now, and not with the next renewal.
+    pub fn publish(&self) {
+        self.urgent.notify_one();
+    }
+
+    /// Waits until that is asked for. Cancel-safe.
+    pub async fn asked_for(&self) {
+        self.urgent.notified().await;
     }
 
     /// What is to be published.
     #[must_use]
     pub fn get(&self) -> Option<Box<str>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.json.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Flying {
     /// Where its end is settled; a redelivery brings another one.
     pub(crate) tag: Tag,
     pub(crate) stamp: Stamp,
+    /// When it was announced, as its fact says.
+    pub(crate) announced_at: UnixMs,
 }
 
 /// A request that ended.
@@ -101,8 +103,11 @@ impl<E: Endpoint> Lane<E> {
         if !self.settings.ceiling.is_empty() {
             stamp.must_be_written_before(permit_at.plus(WRITE_WITHIN));
         }
-        self.flying.insert(held.job.id.clone(), Flying { tag: held.tag, stamp: stamp.clone() });
-        let announced = self.announce(&held);
+        let announced_at = self.clock.wall();
+        self.not_told_of(announced_at, permit_at);
+        let flying = Flying { tag: held.tag, stamp: stamp.clone(), announced_at };
+        self.flying.insert(held.job.id.clone(), flying);
+        let announced = self.announce(&held, announced_at);
         let (endpoint, lease, clock) = (self.endpoint.clone(), self.lease.clone(), self.clock);
         let span = trace::attempt(&held, permit_wait);
         let attempt = async move {
@@ -115,11 +120,11 @@ impl<E: Endpoint> Lane<E> {
     /// Under a ceiling every request is on the stream, confirmed, before it is sent: the next owner
     /// counts it, and an owner that the broker does not hear sends nothing. Without a ceiling there is
     /// nothing to count, and several owners.
-    fn announce(&self, held: &Held) -> Option<oneshot::Receiver<()>> {
+    fn announce(&self, held: &Held, now: UnixMs) -> Option<oneshot::Receiver<()>> {
         if self.settings.ceiling.is_empty() {
             return None;
         }
-        let fact = self.fact(FactKind::Sending, held, None, self.clock.wall());
+        let fact = self.fact(FactKind::Sending, held, None, now);
         Some(self.settler.announce(fact))
     }
 

@@ -44,6 +44,7 @@ use crate::settings::{LaneSettings, Shared};
 use crate::spill::Looks;
 use crate::waiting_room::WaitingRoom;
 use crate::worker::LaneState;
+use crate::written::Told;
 
 /// How many queue messages are taken in one turn before requests are started.
 const INBOX_TURN: usize = 256;
@@ -66,7 +67,7 @@ pub struct Lane<E: Endpoint> {
     inbox: mpsc::UnboundedReceiver<Inbound>,
     stop: LaneStop,
     pub(crate) names: QueueNames,
-    checkpoint: Checkpoint,
+    pub(crate) checkpoint: Checkpoint,
     /// Where other settings come from; `None`: from nowhere.
     orders: Option<Inbox<E>>,
 
@@ -101,6 +102,8 @@ pub struct Lane<E: Endpoint> {
     pub(crate) in_flight: FuturesUnordered<BoxFuture<'static, Ended>>,
     /// The deliveries of jobs whose request is under way; a redelivery updates its tag.
     pub(crate) flying: HashMap<JobId, Flying>,
+    /// Which of them the next owner knows to be written.
+    pub(crate) told: Told,
     pub(crate) draining: bool,
     gauges_at: Mono,
     /// When no event was left unconfirmed.
@@ -157,6 +160,7 @@ impl<E: Endpoint> Lane<E> {
             arrivals: 0,
             in_flight: FuturesUnordered::new(),
             flying: HashMap::new(),
+            told: Told::default(),
             draining: false,
             gauges_at: Mono::default(),
             confirmed_at: clock.wall(),
@@ -244,8 +248,9 @@ impl<E: Endpoint> Lane<E> {
         let crowded = self.make_room(now);
         self.note_backlog(now);
         self.show();
+        let told = self.tell_written(now);
         let expiry = self.room.next_expiry().map(|at| self.clock.mono_of(at));
-        let events = [permit, judged, crowded, self.room.next_due(), expiry];
+        let events = [permit, judged, crowded, told, self.room.next_due(), expiry];
         let longest = Instant::now() + LONGEST_SLEEP;
         events.into_iter().flatten().map(|at| self.clock.instant(at)).fold(longest, Instant::min)
     }
@@ -307,14 +312,16 @@ impl<E: Endpoint> Lane<E> {
     }
 
     /// Writes down what the next owner must know beside the facts of the last minute, if there is any.
-    fn write_checkpoint(&self, now: Mono) {
+    pub(crate) fn write_checkpoint(&self, now: Mono) {
         let pause = self.paused_until.filter(|until| *until > now);
         let is_long = self.settings.ceiling.iter().any(|rate| rate.per > LONG);
-        if !is_long && pause.is_none() && !self.ceiling.has_learned() {
+        let written = self.written_before().filter(|_| !self.flying.is_empty());
+        if !is_long && pause.is_none() && !self.ceiling.has_learned() && written.is_none() {
             return self.checkpoint.set(None);
         }
         let pause = pause.map(|until| Pause { remaining: until.since(now), reason: None });
         let checkpoint = self.ceiling.checkpoint(now, self.clock.wall()).with_pause(pause);
+        let checkpoint = checkpoint.with_written_before(written);
         self.checkpoint.set(serde_json::to_string(&checkpoint).ok().map(Into::into));
     }
 
@@ -337,6 +344,7 @@ impl<E: Endpoint> Lane<E> {
         self.metrics.consuming.set(0);
         self.state.send_replace(LaneState::Draining);
         self.room.clear();
+        self.tell_written_now(self.clock.mono(), Duration::ZERO);
         self.stop.stop();
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Read [`dispatch`] first: it is the loop. Around it, in the order in which a job meets them:
 //! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`gates`] (pause, breaker, recipient,
-//! the flow of bulk), `spill` (who would wait too long), `later` (who waits elsewhere), [`attempt`] (permit, request, answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
+//! the flow of bulk), `spill` (who would wait too long), `later` (who waits elsewhere), `written` (what the next owner need not fear), [`attempt`] (permit, request, answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
 //! drains them; [`reconfigure`] changes what they go by; [`memory`] is what all lanes know together; [`metrics`] counts and
 //! [`trace`] makes spans.
 
@@ -26,6 +26,7 @@ mod spill;
 pub mod trace;
 pub mod waiting_room;
 pub mod worker;
+mod written;
 
 pub use board::Board;
 pub use clock::Clock;

@@ -297,3 +297,49 @@ fn what_is_followed_is_bounded() {
     let taken = hand_over.apply(&mut ceiling, NOW.plus(secs(40.0)));
     assert_eq!(taken.requests, 40_000);
 }
+
+#[test]
+fn a_request_counts_as_written_when_its_owner_said_so() {
+    let wall = |at: f64| WALL.plus(secs(300.0 + at));
+    let told = |at: f64, before: f64| -> Said {
+        let checkpoint = Checkpoint::new(wall(at), Counts::default(), &[], NOW);
+        (at, None, Some(("x", Some(checkpoint.with_written_before(Some(wall(before)))))))
+    };
+    let answers = (0..40).flat_map(|n| {
+        let (job, at) = (format!("j{n}"), f64::from(n));
+        [sending(&job, at), answered(&job, at + 0.5, true)]
+    });
+    let known: Vec<Said> = std::iter::once(opened("x", 0.0, 0.0, 0)).chain(answers).collect();
+    let unknown = vec![opened("x", 0.0, 0.0, 0)];
+    for (name, before, said, taken_at, written) in [
+        ("not told", &known, vec![], 121.3, 124.0),
+        ("told", &known, vec![told(121.2, 121.1)], 121.3, 121.2),
+        ("told twice: the first counts", &known, vec![told(121.2, 121.1), told(121.3, 121.2)], 121.4, 121.2),
+        ("it was not written yet", &known, vec![told(121.2, 121.0)], 121.3, 124.0),
+        (
+            "its answer is late: it may have been lost on the way",
+            &known,
+            vec![told(121.2, 121.1)],
+            122.5,
+            124.0,
+        ),
+        ("how long answers take is not known", &unknown, vec![told(121.2, 121.1)], 121.3, 124.0),
+    ] {
+        let all: Vec<Said> = before.iter().cloned().chain([sending("a", 121.0)]).chain(said).collect();
+        let mut ceiling = Ceiling::new(&["1/min".parse().unwrap()], None, NOW);
+        heard(&all).apply(&mut ceiling, NOW.plus(secs(taken_at)));
+        let Err(crate::ceiling::ReadyAt::At(at)) = ceiling.take(NOW.plus(secs(taken_at))) else {
+            panic!("{name}")
+        };
+        let counts = at.since(NOW).as_secs_f64() - 60.25;
+        assert!((counts - written).abs() < 0.02, "{name}: counted as written at {counts}");
+    }
+    // Another owner's word says nothing of it.
+    let mut all = known;
+    all.extend([sending("a", 121.0), opened("y", 121.1, 121.1, 0)]);
+    let mut hand_over = heard(&all);
+    let (at, _, of_y) = told(121.2, 121.1);
+    let checkpoint = of_y.and_then(|(_, checkpoint)| checkpoint);
+    hand_over.note_opened("y", checkpoint.as_ref(), ReadAt::live(NOW.plus(secs(at)), WALL.plus(secs(at))));
+    assert!(hand_over.followed.values().all(|request| request.written_by.is_none()));
+}

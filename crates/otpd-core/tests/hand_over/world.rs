@@ -59,6 +59,8 @@ enum Event {
     Write(usize),
     Answer(usize),
     Checkpoint(usize),
+    /// The owner of a claim says which of its requests are written.
+    TellWritten(usize),
     Read(usize, usize),
     TakeOver,
 }
@@ -83,6 +85,8 @@ struct Request {
     stamp: Stamp,
     announced: usize,
     announced_at: Mono,
+    /// By its owner's clock.
+    announced_wall: UnixMs,
 }
 
 /// How rough it is.
@@ -193,6 +197,7 @@ impl World {
                 Event::Write(request) => self.write(request),
                 Event::Answer(request) => self.answer(request),
                 Event::Checkpoint(claim) => self.checkpoint(claim),
+                Event::TellWritten(claim) => self.tell_written(claim),
                 Event::Read(reader, place) => self.read(reader, place),
                 Event::TakeOver => self.take_over(),
             }
@@ -267,6 +272,7 @@ impl World {
                     self.firsts.push((self.now, None));
                     let first = ms(self.dice.below(10_000));
                     self.plan(first, Event::Checkpoint(claim));
+                    self.plan(ms(100), Event::TellWritten(claim));
                     self.wake_by(self.now);
                 } else if process.claim.is_some_and(|mine| mine < claim) {
                     process.claim = None;
@@ -282,12 +288,26 @@ impl World {
 
     fn checkpoint(&mut self, claim: usize) {
         let Some(owner) = self.processes.iter().position(|p| p.claim == Some(claim)) else { return };
+        self.publish_checkpoint(owner, claim);
+        self.plan(CHECKPOINT_EVERY, Event::Checkpoint(claim));
+    }
+
+    fn tell_written(&mut self, claim: usize) {
+        let Some(owner) = self.processes.iter().position(|p| p.claim == Some(claim)) else { return };
+        self.publish_checkpoint(owner, claim);
+        let again = ms(100 + self.dice.below(8000));
+        self.plan(again, Event::TellWritten(claim));
+    }
+
+    fn publish_checkpoint(&mut self, owner: usize, claim: usize) {
+        let life = self.processes[owner].life;
+        let mine = self.requests.iter().filter(|r| (r.owner, r.life) == (owner, life) && r.stamp.is_open());
+        let written = mine.map(|r| r.announced_wall).min().unwrap_or_else(|| self.wall(owner));
         let checkpoint = self.processes[owner].ceiling.checkpoint(self.now, self.wall(owner));
-        let text = serde_json::to_string(&checkpoint).unwrap();
+        let text = serde_json::to_string(&checkpoint.with_written_before(Some(written))).unwrap();
         assert!(text.len() <= 4096);
         let checkpoint = serde_json::from_str(&text).ok();
         self.publish(owner, Said::Opened { claim: claim.to_string(), checkpoint });
-        self.plan(CHECKPOINT_EVERY, Event::Checkpoint(claim));
     }
 
     /// Whoever takes itself for the owner sends as fast as it may.
@@ -338,7 +358,8 @@ impl World {
         let fact = self.fact(FactKind::Sending, request, owner);
         let announced = self.publish(owner, Said::Fact(fact));
         let life = self.processes[owner].life;
-        self.requests.push(Request { owner, life, claim, stamp, announced, announced_at: self.now });
+        let (announced_at, announced_wall) = (self.now, self.wall(owner));
+        self.requests.push(Request { owner, life, claim, stamp, announced, announced_at, announced_wall });
         let delay = match self.dice.below(10) {
             0 if self.rough.late_writes => ms(self.dice.below(3500)),
             _ => ms(1 + self.dice.below(30)),

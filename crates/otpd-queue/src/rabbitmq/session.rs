@@ -168,6 +168,7 @@ impl<'a> Session<'a> {
                 () = until(self.leaves_by) => Err(OVERTAKEN.into()),
                 answer = answered(&mut self.asked) => self.heard(answer),
                 _ = ask.tick() => { self.ask(); Ok(()) }
+                () = self.lane.checkpoint.asked_for() => { self.renew(); Ok(()) }
                 order = orders.stops.recv() => match order {
                     Some(StopOrder::Stop) => self.stop().await,
                     Some(StopOrder::Close(done)) => return End::Closed(Some(done)),
@@ -291,13 +292,20 @@ impl<'a> Session<'a> {
                 answer.is_ok_and(|answer| answer.is_ok()).then_some(asked_at)
             }));
         }
-        let renews = self.is_claimed && !self.stopped && self.acks.outstanding() > 0;
-        if self.renew_at.is_some_and(|at| at <= Instant::now()) && renews {
-            self.renew_at = Some(Instant::now() + RENEW);
-            if let (Some(claim), Some(checkpoint)) = (&self.claim, self.lane.checkpoint.get()) {
-                // Nobody waits for it: the next one says the same.
-                drop(self.lane.reader.opened(&self.lane.spec.provider, claim, true, Some(&checkpoint)));
-            }
+        if self.renew_at.is_some_and(|at| at <= Instant::now()) && !self.stopped {
+            self.renew();
+        }
+    }
+
+    /// Publishes the lane's checkpoint with a renewal of the claim.
+    fn renew(&mut self) {
+        if !self.is_claimed || self.leaves_by.is_some() || self.acks.outstanding() == 0 {
+            return;
+        }
+        self.renew_at = Some(Instant::now() + RENEW);
+        if let (Some(claim), Some(checkpoint)) = (&self.claim, self.lane.checkpoint.get()) {
+            // Nobody waits for it: the next one says the same.
+            drop(self.lane.reader.opened(&self.lane.spec.provider, claim, true, Some(&checkpoint)));
         }
     }
 

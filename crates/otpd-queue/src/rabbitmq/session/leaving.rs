@@ -61,6 +61,7 @@ impl Session<'_> {
         if self.stopped {
             return Ok(());
         }
+        self.renew();
         self.stopped = true;
         let cancelled = if self.leaves_by.take().is_some() { Ok(()) } else { self.cancel().await };
         self.lane.say(Inbound::Stopped);
