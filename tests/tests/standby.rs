@@ -15,12 +15,11 @@
 
 use std::time::Duration;
 
-use lapin::BasicProperties;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use otpd_core::{Fact, FactKind, fact_json};
+use otpd_core::{Fact, FactKind};
 use otpd_sim::mock::Kind;
 use otpd_sim::{Control, Jobs, MockConfig};
-use otpd_tests::rabbit::{PATIENCE, channel, job, now, provider};
+use otpd_tests::past::publish_past;
+use otpd_tests::rabbit::{PATIENCE, job, now, provider};
 use otpd_tests::{Broker, Scene, eventually};
 
 const LANES: [&str; 5] = ["a", "b", "c", "d", "e"];
@@ -36,34 +35,12 @@ fn facts() -> u64 {
 
 /// Facts of another fleet's lane, spread over the last ten minutes.
 async fn fill(broker: &Broker, scene: &Scene) {
-    let stream = channel(&broker.url()).await;
-    stream.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let (most, now) = (facts(), now());
-    let mut confirms = Vec::new();
-    for n in 0..most {
+    let old = (0..most).map(|n| {
         let at = now.minus(Duration::from_millis(600_000 - 600_000 * n / most));
-        let fact =
-            Fact { attempt: 1, ..Fact::new(FactKind::Accepted, job(&format!("old-{n}")), provider("z"), at) };
-        let properties = BasicProperties::default()
-            .with_delivery_mode(2)
-            .with_type(fact.kind.event_type().into())
-            .with_message_id(fact.event_id().into())
-            .with_timestamp(at.0 / 1000);
-        let body = fact_json::encode(&fact, "otpd/another");
-        let sent = stream.basic_publish(
-            scene.plan.facts_exchange().into(),
-            fact.routing_key().into(),
-            BasicPublishOptions::default(),
-            &body,
-            properties,
-        );
-        confirms.push(sent.await.unwrap());
-        if confirms.len() == 1000 {
-            for confirm in confirms.drain(..) {
-                confirm.await.unwrap();
-            }
-        }
-    }
+        Fact { attempt: 1, ..Fact::new(FactKind::Accepted, job(&format!("old-{n}")), provider("z"), at) }
+    });
+    publish_past(&broker.url(), &scene.plan, old).await;
 }
 
 /// The longest time without a request in any lane, in seconds, after the first `skip` of each.
