@@ -13,14 +13,16 @@ use otpd_tests::{Broker, Scene};
 /// published twice were sent 98 times.
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_ids_published_again_and_again_are_sent_once() {
-    let mut scene = one_lane(Broker::shared(), "", "", "20ms..60ms").await;
+    // Slow enough for the copies to come while the first ones are on the wire.
+    let mut scene = one_lane(Broker::shared(), "", "", "500ms").await;
     let mut first = scene.worker();
     first.ready().await;
     let second = scene.worker();
     second.ready().await;
     let jobs: Vec<Job> = Jobs::new(1, 50).collect();
     scene.publish(LANE, jobs.clone()).await;
-    scene.publish_again(LANE, jobs.clone()).await;
+    // Backwards: workers that take turns would get each copy where its first one went.
+    scene.publish_again(LANE, jobs.iter().rev().cloned()).await;
     scene.until_all_ended().await;
     println!("50 ids twice: {} requests", scene.requests());
     assert_eq!((scene.requests(), scene.count(FactKind::Duplicate)), (50, 50));
