@@ -25,6 +25,8 @@ struct Weather {
     half_dead: Option<&'static str>,
     /// ...if they were made before this number.
     half_kills: u32,
+    /// Connections in whose handshake this stands are reset, new ones too.
+    keeps_out: Option<&'static str>,
 }
 
 /// A TCP proxy on the loopback. Ends when dropped.
@@ -58,6 +60,7 @@ impl Proxy {
             resets: 0,
             half_dead: None,
             half_kills: 0,
+            keeps_out: None,
         });
         let taken = Arc::new(AtomicU32::new(0));
         let count = taken.clone();
@@ -107,6 +110,16 @@ impl Proxy {
         self.weather.send_modify(|w| w.latency = latency);
     }
 
+    /// Resets the connections in whose handshake `name` stands, and each new one as soon as it says so.
+    pub fn keep_out(&self, name: &'static str) {
+        self.weather.send_modify(|w| w.keeps_out = Some(name));
+    }
+
+    /// Lets them in again.
+    pub fn let_in(&self) {
+        self.weather.send_modify(|w| w.keeps_out = None);
+    }
+
     /// Holds back every byte from now on, as a network does that loses packets.
     pub fn swallow(&self) {
         self.weather.send_modify(|w| w.swallows = true);
@@ -131,7 +144,7 @@ async fn pass(mut client: TcpStream, target: SocketAddr, mut weather: watch::Rec
         let said = handshake.lock().unwrap_or_else(PoisonError::into_inner);
         said.windows(name.len()).any(|window| window == name.as_bytes())
     };
-    let mut kills = weather.clone();
+    let (mut kills, mut unwelcome) = (weather.clone(), weather.clone());
     let Ok(mut server) = TcpStream::connect(target).await else { return };
     // Bad weather is made on command only: no waiting for more bytes.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
@@ -141,6 +154,7 @@ async fn pass(mut client: TcpStream, target: SocketAddr, mut weather: watch::Rec
         () = pump(&mut from_client, &mut to_server, weather.clone(), Some(&handshake)) => End::Closed,
         () = pump(&mut from_server, &mut to_client, weather.clone(), None) => End::Closed,
         changed = weather.wait_for(|w| w.resets > resets) => if changed.is_ok() { End::Reset } else { End::Closed },
+        Ok(_) = unwelcome.wait_for(|w| w.keeps_out.is_some_and(is_named)) => End::Reset,
         Ok(_) = kills.wait_for(|w| w.half_kills > half_kills && w.half_dead.is_some_and(is_named)) => End::HalfDead,
     };
     match end {
@@ -187,15 +201,24 @@ async fn pump(
         match read {
             Ok(0) | Err(_) => return,
             Ok(n) => match buffer.get(..n) {
-                Some(bytes) if to.write_all(bytes).await.is_ok() => {
-                    if let Some(handshake) = handshake {
-                        let mut said = handshake.lock().unwrap_or_else(PoisonError::into_inner);
-                        let room = HANDSHAKE.saturating_sub(said.len()).min(bytes.len());
-                        said.extend(bytes.get(..room).unwrap_or_default());
+                Some(bytes) => {
+                    if !is_welcome(bytes, handshake, &weather) || to.write_all(bytes).await.is_err() {
+                        return;
                     }
                 }
-                Some(_) | None => return,
+                None => return,
             },
         }
     }
+}
+
+/// Remembers what a client says first; false if whoever says that is kept out.
+fn is_welcome(bytes: &[u8], handshake: Option<&Mutex<Vec<u8>>>, weather: &watch::Receiver<Weather>) -> bool {
+    let Some(handshake) = handshake else { return true };
+    let kept_out = weather.borrow().keeps_out;
+    let mut said = handshake.lock().unwrap_or_else(PoisonError::into_inner);
+    let room = HANDSHAKE.saturating_sub(said.len()).min(bytes.len());
+    said.extend(bytes.get(..room).unwrap_or_default());
+    let is_named = |name: &str| said.windows(name.len()).any(|window| window == name.as_bytes());
+    room == 0 || !kept_out.is_some_and(is_named)
 }

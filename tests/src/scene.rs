@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -166,6 +166,15 @@ impl Scene {
     /// Where the binary cannot be started.
     #[must_use]
     pub fn worker_with(&self, overrides: &[(&str, String)]) -> WorkerProcess {
+        self.worker_by(&self.config, overrides)
+    }
+
+    /// Starts a worker process with another config (see [`Scene::write_file`]) and these variables.
+    ///
+    /// # Panics
+    /// Where the binary cannot be started.
+    #[must_use]
+    pub fn worker_by(&self, config: &Path, overrides: &[(&str, String)]) -> WorkerProcess {
         let admin = claim_port();
         let log = std::fs::OpenOptions::new()
             .create(true)
@@ -174,7 +183,7 @@ impl Scene {
             .expect("a log");
         let child = Command::new(otpd_bin())
             .args(["worker", "--config"])
-            .arg(&self.config)
+            .arg(config)
             .env("OTPD__ADMIN__LISTEN", format!("\"127.0.0.1:{admin}\""))
             .envs(overrides.iter().map(|(name, value)| (name, value)))
             .stdout(Stdio::null())
@@ -340,6 +349,17 @@ impl Scene {
     #[must_use]
     pub fn ended(&self) -> usize {
         self.ended.len()
+    }
+
+    /// True if this job has ended.
+    #[must_use]
+    pub fn has_ended(&self, job: &JobId) -> bool {
+        self.ended.contains(job)
+    }
+
+    /// Counts a job as queued still: for a scene that ends before its jobs do.
+    pub fn is_queued(&mut self, job: &JobId) {
+        self.ledger.queued(job.as_str());
     }
 
     /// How many facts of a kind were read.

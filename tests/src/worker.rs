@@ -50,10 +50,54 @@ impl WorkerProcess {
         assert!(sent.is_ok_and(|s| s.success()), "kill is there");
     }
 
+    /// Stops it where it is, as a machine does that is suspended: nothing of it runs, its connections stay open.
+    ///
+    /// # Panics
+    /// Where that cannot be done.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// Where that cannot be done.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    /// How much memory it has in use, in KiB.
+    ///
+    /// # Panics
+    /// Where the system does not tell.
+    #[must_use]
+    pub fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("the worker runs, on Linux");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells it");
+        line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+    }
+
     /// Waits until every lane consumes.
     pub async fn ready(&self) {
-        eventually("the worker to be ready", PATIENCE, || async {
-            self.admin("/readyz").await.filter(|(status, _)| *status == 200)
+        eventually("the worker to be ready", PATIENCE, || async { self.is_ready().await.then_some(()) })
+            .await;
+    }
+
+    /// Whether every lane consumes.
+    pub async fn is_ready(&self) -> bool {
+        self.admin("/readyz").await.is_some_and(|(status, _)| status == 200)
+    }
+
+    /// Tells it to look at its config, and waits until it has applied another one for the `times`th time.
+    ///
+    /// # Panics
+    /// Where it does not.
+    pub async fn applies(&self, times: u32) {
+        self.signal("HUP");
+        eventually("the config to be applied", PATIENCE, || async {
+            let applied = self.sample("otpd_config_reloads_total{result=\"applied\"}").await;
+            (applied >= f64::from(times)).then_some(())
         })
         .await;
     }

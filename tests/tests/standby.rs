@@ -15,16 +15,18 @@
 
 use std::time::Duration;
 
-use lapin::BasicProperties;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use otpd_core::{Fact, FactKind, fact_json};
+use otpd_core::{Fact, FactKind};
 use otpd_sim::mock::Kind;
 use otpd_sim::{Control, Jobs, MockConfig};
-use otpd_tests::rabbit::{PATIENCE, channel, job, now, provider};
+use otpd_tests::past::publish_past;
+use otpd_tests::rabbit::{PATIENCE, job, now, provider};
+use otpd_tests::scene::WorkerProcess;
 use otpd_tests::{Broker, Scene, eventually};
 
 const LANES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const PER_SECOND: usize = 50;
+/// How many jobs a lane gets at a time.
+const ROUND: u64 = 1000;
 /// By how much later than it came a mock on busy cores may notice a request: three workers, a broker and the mock
 /// share two of them here. Windows of the full length are held in `fleet`.
 const NOTICED: Duration = Duration::from_millis(20);
@@ -36,34 +38,12 @@ fn facts() -> u64 {
 
 /// Facts of another fleet's lane, spread over the last ten minutes.
 async fn fill(broker: &Broker, scene: &Scene) {
-    let stream = channel(&broker.url()).await;
-    stream.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let (most, now) = (facts(), now());
-    let mut confirms = Vec::new();
-    for n in 0..most {
+    let old = (0..most).map(|n| {
         let at = now.minus(Duration::from_millis(600_000 - 600_000 * n / most));
-        let fact =
-            Fact { attempt: 1, ..Fact::new(FactKind::Accepted, job(&format!("old-{n}")), provider("z"), at) };
-        let properties = BasicProperties::default()
-            .with_delivery_mode(2)
-            .with_type(fact.kind.event_type().into())
-            .with_message_id(fact.event_id().into())
-            .with_timestamp(at.0 / 1000);
-        let body = fact_json::encode(&fact, "otpd/another");
-        let sent = stream.basic_publish(
-            scene.plan.facts_exchange().into(),
-            fact.routing_key().into(),
-            BasicPublishOptions::default(),
-            &body,
-            properties,
-        );
-        confirms.push(sent.await.unwrap());
-        if confirms.len() == 1000 {
-            for confirm in confirms.drain(..) {
-                confirm.await.unwrap();
-            }
-        }
-    }
+        Fact { attempt: 1, ..Fact::new(FactKind::Accepted, job(&format!("old-{n}")), provider("z"), at) }
+    });
+    publish_past(&broker.url(), &scene.plan, old).await;
 }
 
 /// The longest time without a request in any lane, in seconds, after the first `skip` of each.
@@ -78,6 +58,27 @@ fn longest_pause(scene: &Scene, skip: &[usize]) -> f64 {
 
 fn sent(scene: &Scene) -> Vec<usize> {
     LANES.iter().map(|lane| scene.mock.arrivals(Kind::Verihubs, lane).len()).collect()
+}
+
+/// Sees to it that every lane has a backlog, by so many jobs a round.
+async fn keep_busy(scene: &mut Scene, rounds: &mut u64) {
+    let most = sent(scene).into_iter().max().unwrap_or(0) as u64;
+    if most + 700 > *rounds * ROUND {
+        for (lane, seed) in LANES.iter().zip(10 * *rounds..) {
+            scene.publish(lane, Jobs::new(seed, ROUND)).await;
+        }
+        *rounds += 1;
+    }
+}
+
+/// Waits until a worker is ready, which takes as long as it has to read, while the lanes have a backlog.
+async fn ready(worker: &WorkerProcess, scene: &mut Scene, rounds: &mut u64) {
+    let begun = tokio::time::Instant::now();
+    while !worker.is_ready().await {
+        assert!(begun.elapsed() < 5 * PATIENCE, "it does not become ready: {}", scene.log());
+        keep_busy(scene, rounds).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn all_send_more(scene: &Scene, more: usize) {
@@ -112,11 +113,8 @@ async fn workers_are_replaced_killed_and_started_with_many_facts() {
     fill(broker, &scene).await;
     let old: Vec<String> = (0..facts()).map(|n| format!("old-{n}")).collect();
     scene.expect(old.iter().map(String::as_str));
-    for (seed, lane) in LANES.iter().enumerate() {
-        // The more there is to read, the longer it takes until all are ready.
-        scene.publish(lane, Jobs::new(seed as u64, 1500 + facts() / 200)).await;
-    }
-
+    let mut rounds = 0;
+    keep_busy(&mut scene, &mut rounds).await;
     let begun = tokio::time::Instant::now();
     let mut fleet: Vec<_> = (0..3).map(|_| scene.worker()).collect();
     all_send_more(&scene, 1).await;
@@ -126,27 +124,33 @@ async fn workers_are_replaced_killed_and_started_with_many_facts() {
         begun.elapsed().as_secs_f64()
     );
     for worker in &fleet {
-        worker.ready().await;
+        ready(worker, &mut scene, &mut rounds).await;
     }
     println!("{} facts: all three are ready after {:.2} s", facts(), begun.elapsed().as_secs_f64());
 
     let before = sent(&scene);
+    let mut resident = 0;
     for _ in 0..3 {
         let next = scene.worker();
-        next.ready().await;
+        ready(&next, &mut scene, &mut rounds).await;
+        resident = resident.max(fleet.iter().map(WorkerProcess::resident_kib).max().unwrap_or(0));
         assert!(fleet.remove(0).stop().await.success(), "{}", scene.log());
         fleet.push(next);
         all_send_more(&scene, 50).await;
     }
     let replaced = longest_pause(&scene, &before);
-    println!("{} facts: rolling update of three: a lane stood still {replaced:.2} s at most", facts());
+    println!(
+        "{} facts: rolling update of three: a lane stood still {replaced:.2} s at most; a worker had {} MB at most",
+        facts(),
+        resident / 1024
+    );
 
     let before = sent(&scene);
     for _ in 0..2 {
         fleet.remove(0).kill9();
         all_send_more(&scene, 50).await;
         let next = scene.worker();
-        next.ready().await;
+        ready(&next, &mut scene, &mut rounds).await;
         fleet.push(next);
     }
     let killed = longest_pause(&scene, &before);

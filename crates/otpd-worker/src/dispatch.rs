@@ -305,6 +305,7 @@ impl<E: Endpoint> Lane<E> {
             self.metrics.ceiling_used.set(self.ceiling.used_ratio(now));
             self.write_checkpoint(now);
             self.show_state(now);
+            self.shared.memory.warn_of_forgotten(now);
         }
         self.shared.board.say(&self.settings.provider, self.estimate(TrafficClass::Bulk, now));
         self.metrics.waiting.set(i64::try_from(self.room.len()).unwrap_or(i64::MAX));

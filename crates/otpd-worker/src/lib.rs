@@ -13,6 +13,7 @@ pub mod burial;
 pub mod clock;
 pub mod dispatch;
 pub mod endpoint;
+mod forgotten;
 pub mod gates;
 pub mod held;
 mod later;

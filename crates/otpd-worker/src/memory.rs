@@ -14,6 +14,7 @@ use otpd_core::{Ceiling, Checkpoint, Fact, JobId, Known, Life, Mono, ProviderNam
 use otpd_queue::{Listener, News, When};
 
 use crate::clock::Clock;
+use crate::forgotten::Forgotten;
 use crate::held::Held;
 
 /// The memory of one process.
@@ -27,6 +28,7 @@ pub struct Memory {
 struct Inner {
     memory: otpd_core::Memory,
     windows: HashMap<ProviderName, Window>,
+    forgotten: Forgotten,
 }
 
 /// How far back the requests to an account must be known.
@@ -42,8 +44,28 @@ impl Memory {
     /// An empty memory, which dates what it hears by `clock`; each recipient may get messages up to `limits`.
     #[must_use]
     pub fn new(clock: Clock, limits: Vec<Rate>) -> Self {
-        let inner = Inner { memory: otpd_core::Memory::new(limits), windows: HashMap::new() };
+        let memory = otpd_core::Memory::new(limits);
+        let inner = Inner { memory, windows: HashMap::new(), forgotten: Forgotten::default() };
         Self { clock, inner: Mutex::new(inner) }
+    }
+
+    /// How many recipients were forgotten so far although a limit still counted a message to them.
+    #[must_use]
+    pub fn forgotten_recipients(&self) -> u64 {
+        self.inner().memory.recipients.forgotten_early()
+    }
+
+    /// Warns of recipients that were forgotten too early, once a minute at most.
+    pub(crate) fn warn_of_forgotten(&self, now: Mono) {
+        let mut inner = self.inner();
+        let (all, most) = (inner.memory.recipients.forgotten_early(), inner.memory.recipients.most());
+        if let Some(more) = inner.forgotten.to_tell(all, now) {
+            tracing::warn!(
+                recipients = more,
+                most,
+                "recipients were forgotten although limits.recipient still counts a message to them: more numbers than this worker can remember got one lately, so some may get more than their limit; make the longest limit shorter"
+            );
+        }
     }
 
     /// Does something with what is remembered.
@@ -97,7 +119,7 @@ impl Listener for Memory {
             When::Past => ReadAt::past(mono, wall),
         };
         let mut inner = self.inner();
-        let Inner { memory, windows } = &mut *inner;
+        let Inner { memory, windows, .. } = &mut *inner;
         for news in &news {
             match news {
                 News::Fact(fact) => memory.fold(fact, read_at, Author::Another),
@@ -129,5 +151,82 @@ impl Listener for Memory {
             let needed = since.map_or(all, |since| since.min(all));
             needed.is_zero() || known >= needed + READ_BEYOND
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WALL: UnixMs = UnixMs(1_800_000_000_000);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn minutes(n: u64) -> Duration {
+        Duration::from_secs(60 * n)
+    }
+
+    fn provider() -> ProviderName {
+        ProviderName::parse("p").unwrap()
+    }
+
+    /// A claim, or its renewal with a checkpoint `ago` that accounts for `window`.
+    fn opened(ago: Duration, window: Option<Duration>) -> News {
+        let at = WALL.minus(ago).0;
+        let checkpoint = window.map(|it| format!(r#"{{"at":{at},"window_ms":{}}}"#, it.as_millis()).into());
+        News::Opened { provider: provider(), claim: "c".into(), checkpoint }
+    }
+
+    fn followed(ceiling: &str) -> Memory {
+        let memory = Memory::new(Clock::held(WALL), Vec::new());
+        memory.set_ceiling(&provider(), &[ceiling.parse().unwrap()]);
+        memory
+    }
+
+    /// Only a checkpoint that accounts for the whole window stands for what is older than it, and only once
+    /// everything after it has been read: met in the middle of a piece of the past it says nothing yet.
+    #[tokio::test(start_paused = true)]
+    async fn a_checkpoint_is_knowledge_only_if_it_is_whole_and_all_after_it_was_read() {
+        let beyond = READ_BEYOND;
+        for (name, news, needed) in [
+            ("no claim", vec![], HOUR + beyond),
+            ("a claim without a checkpoint", vec![opened(minutes(2), None)], HOUR + beyond),
+            ("of no window", vec![opened(minutes(2), Some(Duration::ZERO))], HOUR + beyond),
+            ("of a shorter window", vec![opened(minutes(2), Some(minutes(59)))], HOUR + beyond),
+            ("whole", vec![opened(minutes(2), Some(HOUR))], minutes(2) + beyond),
+            ("whole, of a longer window", vec![opened(minutes(7), Some(2 * HOUR))], minutes(7) + beyond),
+            ("the last minute is read one by one", vec![opened(minutes(0), Some(HOUR))], LONG + beyond),
+            (
+                "the newest counts, whichever is read first",
+                vec![opened(minutes(2), Some(HOUR)), opened(minutes(9), Some(HOUR))],
+                minutes(2) + beyond,
+            ),
+            (
+                "a newer one that is not whole takes nothing away",
+                vec![opened(minutes(9), Some(HOUR)), opened(minutes(2), Some(minutes(1)))],
+                minutes(9) + beyond,
+            ),
+        ] {
+            let memory = followed("100/h");
+            memory.hear(news, When::Past);
+            for known in [Duration::ZERO, needed.saturating_sub(Duration::from_millis(1))] {
+                assert!(!memory.knows_window(&provider(), known), "{name}: {known:?}");
+            }
+            assert!(memory.knows_window(&provider(), needed), "{name}");
+            let reads_on = memory.horizon() > recent::WINDOW;
+            assert_eq!(reads_on, needed > HOUR, "{name}: {:?}", memory.horizon());
+        }
+    }
+
+    /// What accounted for the window before does not account for a longer one.
+    #[tokio::test(start_paused = true)]
+    async fn a_longer_window_is_not_known_by_the_checkpoint_of_a_shorter_one() {
+        let memory = followed("100/h");
+        memory.hear(vec![opened(minutes(2), Some(HOUR))], When::Live);
+        assert!(memory.knows_window(&provider(), minutes(3)));
+        memory.set_ceiling(&provider(), &["100/2h".parse().unwrap()]);
+        assert!(!memory.knows_window(&provider(), minutes(3)));
+        assert_eq!(memory.horizon(), 2 * HOUR + READ_BEYOND);
+        memory.set_ceiling(&provider(), &["100/s".parse().unwrap()]);
+        assert!(memory.knows_window(&provider(), minutes(3)));
     }
 }

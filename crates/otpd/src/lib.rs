@@ -6,6 +6,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod failure;
+mod memory_metrics;
 pub mod open;
 pub mod output;
 mod queue_metrics;

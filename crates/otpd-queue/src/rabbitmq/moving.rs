@@ -231,3 +231,83 @@ impl Moving {
         Some(pending)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lapin::BasicProperties;
+    use tokio::sync::watch;
+
+    use super::*;
+    use crate::seam::{Order, Settlement, Settler, Then};
+
+    /// A lane's moves to a broker that is not there.
+    struct Bench {
+        moving: Moving,
+        session: watch::Sender<u32>,
+        settler: Settler,
+        orders: mpsc::UnboundedReceiver<Order>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (session, open) = watch::channel(0);
+            let moving = Moving::new(Link::new("publish", "test", &[]), Proof::default(), open);
+            let (sender, orders) = mpsc::unbounded_channel();
+            Self { moving, session, settler: Settler::new(sender, Proof::default()), orders }
+        }
+
+        fn open(&self, session: u32) {
+            self.session.send_replace(session);
+        }
+
+        fn begin(&mut self, job: &str, session: u32) {
+            let (job, tag) = (JobId::parse(job).unwrap(), Tag { session, number: 1 });
+            let settled = Then::AcknowledgeSettled { tag, job: job.clone(), life: Life::default() };
+            self.settler.settle(Settlement { fact: None, then: settled });
+            let Some(Order::Settle(_, ticket)) = self.orders.try_recv().ok() else { panic!("an order") };
+            let message = Parcel {
+                exchange: "lanes".into(),
+                key: "next".into(),
+                id: job.as_str().into(),
+                body: Bytes::new(),
+                properties: BasicProperties::default(),
+                mandatory: true,
+            };
+            self.moving.begin(WithMessage { job, life: Life::default(), tag, message, fact: None, ticket });
+        }
+
+        /// Loses the session, and takes in that what was on its way is withheld.
+        async fn lose(&mut self) {
+            self.open(0);
+            let news = self.moving.news().await;
+            assert!(matches!(news, News::Withheld(_)));
+            self.moving.hear(news);
+        }
+    }
+
+    /// Fault: a move whose delivery never came back, because another worker had it, was kept for ever.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_withheld_longer_than_its_job_is_remembered_is_dropped() {
+        let mut bench = Bench::new();
+        bench.open(1);
+        for job in ["a", "b", "c"] {
+            bench.begin(job, 1);
+        }
+        bench.lose().await;
+        assert!(bench.moving.is_idle(), "nothing is on its way");
+        bench.open(2);
+        tokio::time::advance(recent::WINDOW - LOOK_AT_WITHHELD).await;
+        bench.begin("d", 2);
+        assert_eq!((bench.moving.pending.len(), bench.settler.moving()), (4, 4), "they may come back yet");
+        tokio::time::advance(LOOK_AT_WITHHELD * 2).await;
+        bench.begin("e", 2);
+        assert_eq!((bench.moving.pending.len(), bench.settler.moving()), (2, 2), "only what is on its way");
+        assert_eq!((bench.moving.withheld, bench.moving.of_job.len()), (0, 2));
+        // Whatever comes back after that is worked on anew: nothing holds its acknowledgement.
+        let (job, tag) = (JobId::parse("a").unwrap(), Tag { session: 2, number: 9 });
+        bench.settler.settle(Settlement { fact: None, then: Then::Acknowledge(tag) });
+        let Some(Order::Settle(_, ticket)) = bench.orders.try_recv().ok() else { panic!("an order") };
+        assert!(bench.moving.hold(&job, Life::default(), tag, ticket).is_some());
+    }
+}

@@ -77,7 +77,7 @@ async fn piece(reader: &Reader, begin: u64, upto: u64) -> Option<UnixMs> {
         match piece_once(reader, begin, upto).await {
             Ok(since) => return Some(since),
             Err(_) if reader.0.link.is_closed() => return None,
-            Err(_) if is_made_anew(reader, begin).await => return Some(UnixMs(0)),
+            Err(_) if is_made_anew(reader, upto).await => return Some(UnixMs(0)),
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
                     warn!("the past of the events stream cannot be read: {error}; trying again");
@@ -88,13 +88,17 @@ async fn piece(reader: &Reader, begin: u64, upto: u64) -> Option<UnixMs> {
     }
 }
 
-/// True if the stream ends before `begin`: it was deleted and made anew, and what was to be read is gone.
-async fn is_made_anew(reader: &Reader, begin: u64) -> bool {
+/// True if the stream ends before `upto`, where it had a record: it was deleted and made anew, and what was to be
+/// read is gone.
+async fn is_made_anew(reader: &Reader, upto: u64) -> bool {
     let events = reader.0.plan.events();
+    // A new stream is empty until somebody writes, and everybody may be waiting for the past. Waiting for this mark
+    // also makes the reading of the present begin again: at a place that a new stream does not have, it is silent.
+    let _mark = reader.barrier();
     let Ok(mut stream) = StreamReader::open(&reader.0.link, &events, Start::Last).await else { return false };
     let last = stream.next_within(STALL).await;
     stream.close().await;
-    last.is_ok_and(|record| record.offset < begin)
+    last.is_ok_and(|record| record.offset < upto)
 }
 
 async fn piece_once(reader: &Reader, begin: u64, upto: u64) -> Result<UnixMs, QueueError> {

@@ -36,6 +36,16 @@ pub(super) enum Fate {
     Unknown,
 }
 
+/// How an attempt to publish a window ended.
+pub(super) enum Attempt {
+    /// One fate for each parcel, in order.
+    Published(Vec<Fate>),
+    /// There was no channel, and a pause has passed.
+    Again,
+    /// The queue is closed.
+    Closed,
+}
+
 /// A channel in confirm mode and what it takes to have one.
 pub(super) struct Publisher {
     link: Link,
@@ -79,18 +89,29 @@ impl Publisher {
     /// attempts). `None` once the queue is closed.
     pub(super) async fn window_at_last(&mut self, parcels: &[&Parcel]) -> Option<Vec<Fate>> {
         loop {
-            match self.window(parcels).await {
-                Ok(fates) => {
-                    let unknown = fates.contains(&Fate::Unknown);
-                    self.tell(unknown, "the broker refused or did not confirm");
-                    self.backoff.reset();
-                    return Some(fates);
-                }
-                Err(_) if self.link.is_closed() => return None,
-                Err(error) => {
-                    self.tell(true, &error.to_string());
-                    self.backoff.pause().await;
-                }
+            match self.window_or_pause(parcels).await {
+                Attempt::Published(fates) => return Some(fates),
+                Attempt::Again => {}
+                Attempt::Closed => return None,
+            }
+        }
+    }
+
+    /// One attempt of [`Publisher::window_at_last`]: for whoever looks again whether all of it is still to be
+    /// published.
+    pub(super) async fn window_or_pause(&mut self, parcels: &[&Parcel]) -> Attempt {
+        match self.window(parcels).await {
+            Ok(fates) => {
+                let unknown = fates.contains(&Fate::Unknown);
+                self.tell(unknown, "the broker refused or did not confirm");
+                self.backoff.reset();
+                Attempt::Published(fates)
+            }
+            Err(_) if self.link.is_closed() => Attempt::Closed,
+            Err(error) => {
+                self.tell(true, &error.to_string());
+                self.backoff.pause().await;
+                Attempt::Again
             }
         }
     }

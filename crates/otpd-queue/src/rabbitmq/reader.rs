@@ -27,7 +27,7 @@ use super::claims::{ClaimId, Claims, Echo};
 use super::clock;
 use super::link::Link;
 use super::past;
-use super::publisher::{Fate, Publisher, WINDOW};
+use super::publisher::{Attempt, Fate, Publisher, WINDOW};
 use super::stream::{Record, Start, StreamReader};
 use super::wire::{self, Parcel};
 use crate::error::QueueError;
@@ -355,8 +355,11 @@ impl Reader {
                 continue;
             }
             let window: Vec<&Parcel> = waiting.iter().take(WINDOW).collect();
-            let Some(fates) = publisher.window_at_last(&window).await else { return };
-            let mut fates = fates.into_iter();
+            let mut fates = match publisher.window_or_pause(&window).await {
+                Attempt::Published(fates) => fates.into_iter(),
+                Attempt::Again => continue,
+                Attempt::Closed => return,
+            };
             let before = waiting.len();
             waiting.retain(|_| fates.next() != Some(Fate::Confirmed));
             if waiting.len() < before {

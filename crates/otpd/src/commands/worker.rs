@@ -14,7 +14,7 @@ use crate::config::{Loaded, Sources};
 use crate::failure::Failure;
 use crate::reload::snapshot::Snapshot;
 use crate::reload::{Log, Reloader, Reloads};
-use crate::{open, queue_metrics, signals, version, wiring};
+use crate::{memory_metrics, open, queue_metrics, signals, version, wiring};
 
 /// How long connections may take to end in order.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -63,6 +63,7 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
         );
     }
     let shared = wiring::shared(config, clock);
+    memory_metrics::register(&metrics, &shared.memory);
     let mut worker =
         Worker::start(&queue, lanes, &shared, clock, &metrics, config.shutdown_grace).map_err(failed)?;
     let _ = opened.set(worker.states());
