@@ -17,7 +17,7 @@ pub(crate) struct Forgotten {
 
 impl Forgotten {
     /// How many more are to be told of now, where `all` were forgotten so far.
-    pub(crate) fn to_tell(&mut self, all: u64, now: Mono) -> Option<u64> {
+    pub(crate) fn untold(&mut self, all: u64, now: Mono) -> Option<u64> {
         let more = all.saturating_sub(self.told);
         if more == 0 || self.told_at.is_some_and(|at| now.since(at) < EVERY) {
             return None;
@@ -44,7 +44,7 @@ mod tests {
             (131, 91, Some(1)),
         ] {
             let now = Mono::default().plus(Duration::from_secs(at));
-            assert_eq!(forgotten.to_tell(all, now), is, "at {at} s");
+            assert_eq!(forgotten.untold(all, now), is, "at {at} s");
         }
     }
 }

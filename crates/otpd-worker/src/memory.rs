@@ -59,7 +59,7 @@ impl Memory {
     pub(crate) fn warn_of_forgotten(&self, now: Mono) {
         let mut inner = self.inner();
         let (all, most) = (inner.memory.recipients.forgotten_early(), inner.memory.recipients.most());
-        if let Some(more) = inner.forgotten.to_tell(all, now) {
+        if let Some(more) = inner.forgotten.untold(all, now) {
             tracing::warn!(
                 recipients = more,
                 most,
