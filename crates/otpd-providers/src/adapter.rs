@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use otpd_core::{Answered, MessageId, Reason, SendJob, UnixMs};
+use otpd_core::{Answered, MessageId, Outcome, Reason, SendJob, UnixMs};
 
 use crate::answer::{Answer, Reading};
 use crate::betatel::{self, Betatel};
@@ -126,7 +126,10 @@ impl Adapter {
         } else {
             reading.message()
         };
-        let detail = message.and_then(|m| scrub(&m, Some(job), &self.endpoint.secrets));
+        let is_accepted = matches!(verdict.outcome, Outcome::Accepted { .. });
+        let detail = message
+            .and_then(|m| scrub(&m, Some(job), &self.endpoint.secrets))
+            .or_else(|| answer.oddity().filter(|_| !is_accepted).map(Into::into));
         Answered { outcome: verdict.outcome, http_status: Some(answer.status), code: verdict.code, detail }
     }
 
@@ -155,6 +158,11 @@ impl Adapter {
             | Provider::Verihubs(_)
             | Provider::Msgai(_) => None,
         }
+    }
+
+    /// Where requests go, without the path.
+    pub(crate) fn origin(&self) -> String {
+        self.endpoint.url.origin().ascii_serialization()
     }
 
     /// Whether requests go over TLS.

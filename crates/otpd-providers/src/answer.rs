@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderName};
 use serde_json::Value;
 
 /// What came back over HTTP.
@@ -19,8 +20,28 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, or as much of it as was read. May hold the code in clear (Verihubs repeats it).
     pub body: Bytes,
-    /// Whether the body ended before its end: too long, or the connection was lost.
+    /// Whether the body ended before its end: too long, or the connection was lost. It may be whole all
+    /// the same, where nothing but the end is missing.
     pub truncated: bool,
+}
+
+impl Answer {
+    /// What is odd about an answer that nobody could read, in words for an operator.
+    pub(crate) fn oddity(&self) -> Option<&'static str> {
+        let says = |name: HeaderName, words: &[&str]| {
+            let value = self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            words.iter().any(|word| value.trim().to_ascii_lowercase().starts_with(word))
+        };
+        if says(CONTENT_ENCODING, &["gzip", "x-gzip", "deflate", "br", "zstd", "compress"]) {
+            Some("the answer is compressed, though only plain ones are asked for: is a proxy in between?")
+        } else if says(CONTENT_TYPE, &["text/html"]) || self.body.trim_ascii_start().starts_with(b"<") {
+            Some("the answer is a page and not the provider's: is a proxy in between, or base_url wrong?")
+        } else if self.truncated {
+            Some("the answer was cut before its end")
+        } else {
+            None
+        }
+    }
 }
 
 /// Shows the status and how long the body is.
@@ -57,7 +78,8 @@ pub(crate) struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     pub(crate) fn new(answer: &'a Answer, wait: Option<Duration>) -> Self {
-        let json = if answer.truncated { None } else { serde_json::from_slice(&answer.body).ok() };
+        // Whether its end was seen does not matter: a part of an object is none.
+        let json: Option<Value> = serde_json::from_slice(&answer.body).ok();
         Self {
             status: answer.status,
             headers: &answer.headers,

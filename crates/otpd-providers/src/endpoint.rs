@@ -27,7 +27,12 @@ pub enum SetupError {
     /// The process has installed no TLS implementation.
     #[error("no TLS implementation is installed: install rustls' default provider first")]
     NoTls,
-    /// The HTTP client could not be built (no CA certificates, for example).
+    /// There are no certificate authorities to trust, or they cannot be read.
+    #[error(
+        "the certificate authorities to trust cannot be read ({0}); install the system's, or name a file in SSL_CERT_FILE"
+    )]
+    Authorities(#[source] rustls::Error),
+    /// The HTTP client could not be built.
     #[error("the HTTP client could not be built")]
     Client(#[from] reqwest::Error),
 }

@@ -1,87 +1,58 @@
-//! The thin edge: one pooled HTTP client per provider account.
+//! The thin edge: requests leave here, answers come back.
 //!
-//! Nothing is left to the client's defaults that could send a code twice or elsewhere: no redirects
-//! (a 307 would repeat the POST), no retries of its own, no proxy from the environment. Connections
-//! are kept for as many requests as may be in flight; HTTP/2 is used where TLS offers it.
+//! How connections are made is `client`, over how many requests are spread is `lines`, how an answer is
+//! read is `read`. Here is what one attempt is: at most one request for the message on the wire, dated when
+//! it was written, and what the answer, or the want of one, means.
+
+mod client;
+mod hosts;
+mod lines;
+mod read;
+mod told;
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
-use reqwest::{Body, Client, Response, Url};
+use reqwest::{Body, Response, Url};
 use tracing::Instrument;
 
-use otpd_core::{Answered, MessageId, Mono, Reason, Scope, SendJob, Stamp, UnixMs};
+use otpd_core::{Answered, MessageId, Reason, Scope, SendJob, Stamp, UnixMs};
 
 use crate::adapter::Adapter;
 use crate::answer::Answer;
 use crate::body::StampedBody;
+use crate::clock::Clock;
 use crate::endpoint::{Request, SetupError};
 use crate::failure;
 use crate::generic::{not_sent, permanent};
 use crate::login::Login;
+use crate::options::{HttpOptions, HttpVersion};
 use crate::session::{Session, Token};
 use crate::trace;
 
-/// The most bytes of an answer that are read; what is longer is cut.
-pub const MAX_ANSWER: usize = 64 * 1024;
-/// How long an unused connection is kept: below what load balancers usually keep theirs.
-const IDLE: Duration = Duration::from_secs(20);
-/// How often an HTTP/2 connection is asked whether it still lives, and how long it may take to say so.
-const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+use client::{Maker, Spoken};
+use hosts::Hosts;
+use lines::{Lines, Using};
+pub use read::MAX_ANSWER;
+use read::read;
+use told::Told;
 
-/// The two clocks, given from outside.
-#[derive(Clone)]
-pub struct Clock {
-    mono: Arc<dyn Fn() -> Mono + Send + Sync>,
-    wall: Arc<dyn Fn() -> UnixMs + Send + Sync>,
-}
-
-impl Clock {
-    /// `mono` must count from the origin that the ceiling counts from.
-    pub fn new(
-        mono: impl Fn() -> Mono + Send + Sync + 'static,
-        wall: impl Fn() -> UnixMs + Send + Sync + 'static,
-    ) -> Self {
-        Self { mono: Arc::new(mono), wall: Arc::new(wall) }
-    }
-
-    pub(crate) fn mono(&self) -> Mono {
-        (self.mono)()
-    }
-
-    pub(crate) fn wall(&self) -> UnixMs {
-        (self.wall)()
-    }
-}
-
-/// How much and how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpLimits {
-    /// How many requests may be in flight; as many connections are kept.
-    pub max_in_flight: usize,
-    /// How long connecting may take, TLS included. Shorter than `timeout`, which it would never precede.
-    pub connect_timeout: Duration,
-    /// How long the whole request may take, from its start to the end of its answer.
-    pub timeout: Duration,
-}
-
-impl Default for HttpLimits {
-    fn default() -> Self {
-        let (connect_timeout, timeout) = (Duration::from_secs(3), Duration::from_secs(10));
-        Self { max_in_flight: 256, connect_timeout, timeout }
-    }
-}
+/// How long a request may stay unwritten on an HTTP/2 connection that writes others, before it is taken
+/// elsewhere.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(150);
 
 /// Sends jobs to one provider account.
 pub struct Transport {
     adapter: Adapter,
-    client: Client,
+    lines: Lines,
     clock: Clock,
     timeout: Duration,
     session: Session,
+    told: Told,
 }
 
 impl fmt::Debug for Transport {
@@ -91,38 +62,27 @@ impl fmt::Debug for Transport {
 }
 
 impl Transport {
-    /// Sets the client up. Connects to nothing yet.
+    /// Sets up how the provider is reached. Connects to nothing yet.
     ///
     /// # Errors
     /// [`SetupError`] where the limits cannot hold, no TLS provider is installed in the process, or
-    /// the system's CA certificates cannot be read (only for `https`).
-    pub fn new(adapter: Adapter, limits: HttpLimits, clock: Clock) -> Result<Self, SetupError> {
+    /// the trusted authorities cannot be read (only for `https`).
+    pub fn new(adapter: Adapter, options: impl Into<HttpOptions>, clock: Clock) -> Result<Self, SetupError> {
+        let HttpOptions { limits, version, authorities, lookup } = options.into();
         if limits.connect_timeout.is_zero() || limits.connect_timeout >= limits.timeout {
             let problem = "must be longer than 0 and shorter than `timeout`";
             return Err(SetupError::Setting { key: "connect_timeout", problem });
         }
-        if rustls::crypto::CryptoProvider::get_default().is_none() {
-            return Err(SetupError::NoTls);
-        }
-        let mut client = Client::builder()
-            .user_agent(concat!("otpd/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .connect_timeout(limits.connect_timeout)
-            .timeout(limits.timeout)
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(limits.max_in_flight.max(1))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(PING.0)
-            .http2_keep_alive_timeout(PING.1);
-        if !adapter.is_encrypted() {
-            // A mock or a private network: needs no CA certificates on this machine.
-            client = client.tls_certs_only([]);
-        }
-        let (client, timeout) = (client.build()?, limits.timeout);
-        Ok(Self { adapter, client, clock, timeout, session: Session::default() })
+        let hosts = Hosts::new(lookup, limits.connect_timeout / 2);
+        let maker = Maker::new(adapter.is_encrypted(), limits, &authorities, hosts.clone())?;
+        let spoken = match version {
+            HttpVersion::Auto if adapter.is_encrypted() => Spoken::Either,
+            HttpVersion::Auto | HttpVersion::Http1 => Spoken::Http1,
+            HttpVersion::Http2 => Spoken::Http2,
+        };
+        let lines = Lines::new(maker, hosts, spoken, clock.mono())?;
+        let (session, told) = (Session::default(), Told::default());
+        Ok(Self { adapter, lines, clock, timeout: limits.timeout, session, told })
     }
 
     /// What this transport speaks.
@@ -155,9 +115,31 @@ impl Transport {
     /// known then. Sends no message, so it marks no stamp; takes no longer than the timeout.
     pub async fn find(&self, job: &SendJob, since: UnixMs) -> Option<MessageId> {
         let request = self.adapter.lookup_request(job)?;
-        let asked = self.client.post(request.url.clone()).headers(request.headers.clone()).body(request.body);
-        let answer = read(exchange(asked.send(), request.url).await.ok()?).await;
+        let mut asked = reqwest::Request::new(Method::POST, request.url.clone());
+        *asked.headers_mut() = request.headers.clone();
+        *asked.body_mut() = Some(request.body.into());
+        let answer = self.ask(asked).await.ok()?;
         self.adapter.read_lookup(job, since, &answer)
+    }
+
+    /// Makes a request that is no message.
+    async fn ask(&self, asked: reqwest::Request) -> Result<Answer, reqwest::Error> {
+        let since = self.clock.mono();
+        let using = self.lines.pick(since);
+        let url = asked.url().clone();
+        match exchange(using.client().execute(asked), &url).await {
+            Ok(response) => {
+                using.answered(&response, self.clock.mono());
+                Ok(read(response).await)
+            }
+            Err(error) => {
+                if error.is_timeout() {
+                    using.unanswered(since);
+                }
+                self.tell(&failure::answered(&error, false));
+                Err(error)
+            }
+        }
     }
 
     async fn attempt(
@@ -168,30 +150,110 @@ impl Transport {
         expires_at: UnixMs,
         stamp: &Stamp,
     ) -> Answered {
-        let mut headers: HeaderMap = request.headers.clone();
-        if let Some(bearer) = bearer {
-            headers.insert(AUTHORIZATION, bearer.clone());
-        }
-        let body = StampedBody::new(request.body, expires_at, stamp.clone(), self.clock.clone());
-        // Put together here: a builder would merge the headers one by one.
-        let mut asked = reqwest::Request::new(Method::POST, request.url.clone());
-        *asked.headers_mut() = headers;
-        *asked.body_mut() = Some(Body::wrap(body));
-        match exchange(self.client.execute(asked), request.url).await {
+        let since = self.clock.mono();
+        let mut moved = None;
+        let (using, result) = loop {
+            let using = self.lines.pick(self.clock.mono());
+            let asked = self.message(&request, bearer, expires_at, stamp, &using, moved);
+            let mut exchange = pin!(exchange(using.client().execute(asked), request.url));
+            if !using.may_wait_in_vain() {
+                break (using, exchange.await);
+            }
+            match tokio::time::timeout(WRITTEN_WITHIN, exchange.as_mut()).await {
+                Ok(result) => break (using, result),
+                Err(_) if using.withdraw() => {
+                    moved = Some(self.timeout.saturating_sub(self.clock.mono().since(since)));
+                }
+                Err(_) => break (using, exchange.await),
+            }
+        };
+        match result {
             Ok(response) => {
+                let now = self.clock.mono();
                 // An answer to the head alone (HTTP/2): a request all the same, for the provider's count.
-                stamp.written(self.clock.mono());
-                self.adapter.classify(job, &read(response).await, self.clock.wall())
+                stamp.written(now);
+                using.answered(&response, now);
+                let answer = read(response).await;
+                let answered = self.adapter.classify(job, &answer, self.clock.wall());
+                if answer.oddity().is_some() {
+                    self.tell(&answered);
+                }
+                answered
             }
             Err(error) => {
                 // From here on it cannot leave any more, so the answer to "had it left?" stays true.
                 stamp.over();
-                if !stamp.is_written() && self.clock.wall() >= expires_at {
-                    let detail = "the code expired before the provider was connected";
-                    return failure::without_answer(not_sent(Reason::ConnectFailed, None), detail.into());
-                }
-                failure::answered(&error, stamp.is_written())
+                self.unanswered(&error, &using, expires_at, stamp)
             }
+        }
+    }
+
+    /// The request for a message, to be written by `using`. `left` is what is left of its time, where some
+    /// is used up.
+    fn message(
+        &self,
+        request: &Request<'_>,
+        bearer: Option<&HeaderValue>,
+        expires_at: UnixMs,
+        stamp: &Stamp,
+        using: &Using<'_>,
+        left: Option<Duration>,
+    ) -> reqwest::Request {
+        let mut headers: HeaderMap = request.headers.clone();
+        if let Some(bearer) = bearer {
+            headers.insert(AUTHORIZATION, bearer.clone());
+        }
+        let body = StampedBody::new(
+            request.body.clone(),
+            expires_at,
+            stamp.clone(),
+            using.right(),
+            self.clock.clone(),
+        );
+        let body = if using.may_be_http2() { body.in_a_stream() } else { body };
+        // Put together here: a builder would merge the headers one by one.
+        let mut asked = reqwest::Request::new(Method::POST, request.url.clone());
+        *asked.headers_mut() = headers;
+        *asked.body_mut() = Some(Body::wrap(body));
+        if left.is_some() {
+            *asked.timeout_mut() = left;
+        }
+        asked
+    }
+
+    /// What an attempt without an answer came to; `stamp` is over.
+    fn unanswered(
+        &self,
+        error: &reqwest::Error,
+        using: &Using<'_>,
+        expires_at: UnixMs,
+        stamp: &Stamp,
+    ) -> Answered {
+        if !stamp.is_written() && self.clock.wall() >= expires_at {
+            let detail = "the code expired before the provider was connected";
+            return failure::without_answer(not_sent(Reason::ConnectFailed, None), detail.into());
+        }
+        if let Some(written_at) = stamp.written_at()
+            && error.is_timeout()
+        {
+            using.unanswered(written_at);
+        }
+        if failure::is_other_http(error) {
+            using.speaks_otherwise();
+        }
+        let answered = failure::answered(error, stamp.is_written());
+        if !stamp.is_refused() {
+            self.tell(&answered);
+        }
+        answered
+    }
+
+    /// Tells an operator of a fault of the wire, once.
+    fn tell(&self, answered: &Answered) {
+        let Some(words) = answered.detail.as_deref() else { return };
+        if self.told.is_new(words, self.clock.mono()) {
+            let (kind, url) = (self.adapter.kind(), self.adapter.origin());
+            tracing::warn!(kind = kind.as_str(), %url, "{words}; not told again for 10 minutes");
         }
     }
 
@@ -229,13 +291,12 @@ impl Transport {
 
     async fn token(&self, login: &Login) -> Result<Arc<Token>, Answered> {
         let ask = || async {
-            let request = self
-                .client
-                .post(login.url.clone())
-                .header(AUTHORIZATION, login.authorization.clone())
-                .header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            match exchange(request.send(), &login.url).await {
-                Ok(response) => login.read(&read(response).await, self.clock.wall()),
+            let mut asked = reqwest::Request::new(Method::POST, login.url.clone());
+            let headers = asked.headers_mut();
+            headers.insert(AUTHORIZATION, login.authorization.clone());
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            match self.ask(asked).await {
+                Ok(answer) => login.read(&answer, self.clock.wall()),
                 Err(error) => {
                     let reason = if error.is_connect() { Reason::ConnectFailed } else { Reason::Timeout };
                     Err(failure::without_answer(not_sent(reason, None), "login: no answer".into()))
@@ -255,26 +316,6 @@ async fn exchange(
     let result = sent.instrument(span.clone()).await;
     trace::exchanged(&span, &result);
     result
-}
-
-/// Reads an answer, at most [`MAX_ANSWER`] of it. What is lost of the body is not lost of the status.
-async fn read(mut response: Response) -> Answer {
-    let status = response.status().as_u16();
-    let headers = std::mem::take(response.headers_mut());
-    let mut body = Vec::new();
-    let truncated = loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),
-            Ok(Some(chunk)) => {
-                let room = MAX_ANSWER - body.len();
-                body.extend(chunk.iter().take(room));
-                break true;
-            }
-            Ok(None) => break false,
-            Err(_) => break true,
-        }
-    };
-    Answer { status, headers, body: body.into(), truncated }
 }
 
 /// An attempt that is dropped halfway frees its place in the ceiling too.

@@ -267,11 +267,15 @@ fn waits_come_from_the_header_then_the_body_then_the_documents() {
     }
 }
 
+/// What is there counts: a body that is whole, else the status.
 #[test]
-fn a_cut_answer_is_read_by_its_status() {
+fn a_cut_answer_is_read_by_what_there_is_of_it() {
     for (kind, status, body, class) in [
-        (Kind::Msgai, 200, r#"{"result":true,"id":"x"}"#, "ambiguous"),
-        (Kind::Verihubs, 201, "{}", "ambiguous"),
+        (Kind::Msgai, 200, r#"{"result":true,"id":"x"}"#, "accepted"),
+        (Kind::Msgai, 200, r#"{"result":true,"id":"x""#, "ambiguous"),
+        (Kind::OneMsg, 200, r#"{"sent":false,"message":"Dialog window is closed"}"#, "permanent"),
+        (Kind::Verihubs, 201, r#"{"session_id":"s"}"#, "accepted"),
+        (Kind::Verihubs, 201, "{", "ambiguous"),
         (Kind::MetaCloud, 400, r#"{"error":{"code":190,"#, "permanent"),
         (Kind::Betatel, 402, "", "account"),
         (Kind::OneMsg, 500, "", "transient"),
@@ -298,7 +302,12 @@ fn the_detail_explains_and_hides() {
             Some("(#***) Message undeliverable: to +62 ***"),
         ),
         (Kind::Betatel, 400, "Bad Request", Some("Bad Request")),
-        (Kind::Betatel, 502, "<html>Bad Gateway</html>", None),
+        (
+            Kind::Betatel,
+            502,
+            "<html>Bad Gateway</html>",
+            Some("the answer is a page and not the provider's: is a proxy in between, or base_url wrong?"),
+        ),
         (Kind::Verihubs, 201, r#"{"message":"OTP sent successfully","otp":"482910"}"#, None),
         (
             Kind::Verihubs,

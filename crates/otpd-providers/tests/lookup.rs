@@ -170,7 +170,10 @@ fn what_is_no_list_shows_nothing() {
     for status in [0, 199, 300, 400, 401, 404, 429, 500, 503] {
         assert_eq!(betatel().read_lookup(&job(), NOW, &answer(status, whole.clone())), None, "{status}");
     }
-    let cut = Answer { truncated: true, ..answer(200, whole) };
+    // What is there counts, though its end was not seen.
+    let cut = Answer { truncated: true, ..answer(200, whole.clone()) };
+    assert!(betatel().read_lookup(&job(), NOW, &cut).is_some());
+    let cut = Answer { truncated: true, ..answer(200, half.to_owned()) };
     assert_eq!(betatel().read_lookup(&job(), NOW, &cut), None);
 }
 

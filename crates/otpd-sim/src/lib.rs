@@ -14,4 +14,4 @@ pub mod mock;
 pub use arrivals::{Arrivals, Segment, Spacing};
 pub use jobs::{Job, Jobs};
 pub use ledger::{Ledger, Summary, Unbalanced};
-pub use mock::{Balance, Control, FaultPlan, Kind, Latency, Mock, MockConfig, Stats};
+pub use mock::{Balance, Certificate, Control, FaultPlan, Kind, Latency, Mock, MockConfig, Stats};

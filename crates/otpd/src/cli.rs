@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use otpd_core::{JobId, ProviderName, Reason, RouteName};
+use otpd_sim::Certificate;
 
 use crate::commands::load::LoadArgs;
 use crate::config::{Environment, Sources};
@@ -111,9 +112,21 @@ pub struct MockArgs {
     /// How long a kind takes to answer: 50ms, 20ms..80ms, or p50=80ms,p99=400ms.
     #[arg(long = "latency", value_name = "KIND=TIME")]
     pub latencies: Vec<String>,
-    /// What goes wrong, such as `verihubs:429=5%,500=5%,reset=1%`.
+    /// What goes wrong, such as `verihubs:429=5%,500=5%,reset=1%` or, on the wire,
+    /// `msgai:cut=1%,open_end=1%,drip=1%,late(12s)=1%,gzip=1%,hints=1%,huge_head=1%,silence=1%` and over HTTP/2
+    /// `msgai:goaway=1%,refused=1%`.
     #[arg(long = "fault", value_name = "KIND:FAULT=WHEN,...")]
     pub faults: Vec<String>,
+    /// Speaks HTTPS, with a certificate of an authority that is made now and whose own certificate is written
+    /// into this file: a provider's config trusts it by `ca = { file = "FILE" }`.
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// What is wrong with that certificate: expired, or other_name (it is for another host).
+    #[arg(long, value_name = "WHAT", default_value = "valid", requires = "tls_ca", value_parser = certificate)]
+    pub tls_certificate: Certificate,
+    /// How many requests may be open on one HTTP/2 connection.
+    #[arg(long, value_name = "COUNT", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
+    pub streams: u32,
     /// The seed of all that is left to chance.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -325,6 +338,10 @@ pub enum ConfigCommand {
 
 pub(crate) fn time(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "must be a time with its unit, such as 30s or 5m".to_owned())
+}
+
+fn certificate(text: &str) -> Result<Certificate, String> {
+    text.parse().map_err(|problem| format!("{problem}"))
 }
 
 fn job(text: &str) -> Result<JobId, String> {

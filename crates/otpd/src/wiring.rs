@@ -41,7 +41,7 @@ pub(crate) fn transport(
     clock: Clock,
 ) -> Result<Arc<Transport>, Failure> {
     let clocks = otpd_providers::Clock::new(move || clock.mono(), move || clock.wall());
-    let transport = Transport::new(open.adapter, provider.http, clocks)
+    let transport = Transport::new(open.adapter, open.http, clocks)
         .map_err(|e| Failure::Failed(format!("providers.{}: {e}", provider.name)))?;
     Ok(Arc::new(transport))
 }

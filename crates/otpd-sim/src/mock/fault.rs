@@ -11,6 +11,7 @@ use otpd_core::Phone;
 
 use super::contract::Documented;
 use super::kind::Kind;
+use super::wire_fault::WireFault;
 
 /// The faults of one kind of provider, such as `verihubs:429=5%,500=5%,bad_recipient=2%,reset=1%`.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +52,8 @@ pub(crate) enum Effect {
     Garbage,
     /// The right answer, a few bytes at a time.
     Slow,
+    /// Something on the wire.
+    Wire(WireFault),
 }
 
 /// What becomes of the message.
@@ -158,7 +161,7 @@ mod tests {
             Effect::Failed { error, .. } => Some(error.status()),
             Effect::TooMany { .. } => Some(429),
             Effect::Refused(refusal) => Some(refusal.status),
-            Effect::Reset | Effect::Stall | Effect::Garbage | Effect::Slow => Some(0),
+            Effect::Reset | Effect::Stall | Effect::Garbage | Effect::Slow | Effect::Wire(_) => Some(0),
         }
     }
 

@@ -7,6 +7,8 @@
 //! `FAULT` is `429`, `500`, `502`, `503`, `504`, `reset`, `stall`, `garbage`, `slow_headers`, or the name
 //! or code of a refusal that the kind documents (`bad_recipient`, `131026`). `(WAIT)` adds `Retry-After`
 //! to a 429 or 5xx. `+sent` sends the message all the same; `garbage` and `slow_headers` always do.
+//! Or a fault of the wire (`wire_fault`): `cut`, `open_end`, `drip`, `late(12s)`, `gzip`, `hints`, `huge_head`,
+//! after which the message is sent; `goaway`, `refused`, after which it is not; `silence`.
 //! `WHEN` is a share (`5%`), `first:N` (the first N requests for each phone) or `to:PATTERN` (digits,
 //! with `*` at either end).
 
@@ -15,6 +17,7 @@ use std::str::FromStr;
 
 use super::fault::{Digits, Effect, Fares, Fault, FaultPlan, Rule, ServerError, When};
 use super::kind::Kind;
+use super::wire_fault::WireFault;
 
 /// A text that is not a fault plan: which part, and what would fit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,18 +95,33 @@ fn fault(kind: Kind, text: &str) -> Result<Fault, String> {
         "stall" => Effect::Stall,
         "garbage" => Effect::Garbage,
         "slow_headers" => Effect::Slow,
-        refusal => documented(kind, refusal)?,
+        other => match WireFault::parse(other, retry_after) {
+            Some(fault) => return on_the_wire(fault?, message),
+            None => documented(kind, other)?,
+        },
     };
     match effect {
         Effect::TooMany { .. } if message == Fares::Sent => Err("a 429 never sends the message".into()),
         Effect::TooMany { .. } | Effect::Failed { .. } => Ok(Fault { effect, message }),
-        Effect::Refused(_) | Effect::Reset | Effect::Stall | Effect::Garbage | Effect::Slow
+        Effect::Refused(_)
+        | Effect::Reset
+        | Effect::Stall
+        | Effect::Garbage
+        | Effect::Slow
+        | Effect::Wire(_)
             if retry_after.is_some() =>
         {
             Err("only a 429 or 5xx can name a wait".into())
         }
-        Effect::Refused(_) | Effect::Reset | Effect::Stall => Ok(Fault { effect, message }),
+        Effect::Refused(_) | Effect::Reset | Effect::Stall | Effect::Wire(_) => Ok(Fault { effect, message }),
         Effect::Garbage | Effect::Slow => Ok(Fault { effect, message: Fares::Sent }),
+    }
+}
+
+fn on_the_wire(fault: WireFault, message: Fares) -> Result<Fault, String> {
+    match (fault.decides(), message) {
+        (Some(Fares::NotSent), Fares::Sent) => Err("what is not processed is never sent".into()),
+        (decided, _) => Ok(Fault { effect: Effect::Wire(fault), message: decided.unwrap_or(message) }),
     }
 }
 
@@ -124,7 +142,8 @@ fn documented(kind: Kind, name: &str) -> Result<Effect, String> {
         names.dedup();
         let names = names.join(", ");
         format!(
-            "{kind} has no such fault; there are 429, 500, 502, 503, 504, reset, stall, garbage, slow_headers, {names}"
+            "{kind} has no such fault; there are 429, 500, 502, 503, 504, reset, stall, garbage, slow_headers, {}, {names}",
+            WireFault::NAMES,
         )
     })
 }
@@ -171,6 +190,20 @@ mod tests {
         assert_eq!(FaultPlan::parse(Kind::Msgai, &plan_text()).unwrap().to_string(), plan_text());
     }
 
+    #[test]
+    fn reads_faults_of_the_wire() {
+        for (text, effect, message) in [
+            ("cut", WireFault::Cut, Fares::Sent),
+            ("late(12s)+sent", WireFault::Late(std::time::Duration::from_secs(12)), Fares::Sent),
+            ("silence", WireFault::Silence, Fares::NotSent),
+            ("silence+sent", WireFault::Silence, Fares::Sent),
+            ("refused", WireFault::Refused, Fares::NotSent),
+        ] {
+            let plan = FaultPlan::parse(Kind::Msgai, &format!("{text}=first:1")).unwrap();
+            assert_eq!(plan.rules[0].fault, Fault { effect: Effect::Wire(effect), message }, "{text}");
+        }
+    }
+
     fn plan_text() -> String {
         "429=5%,not_on_whatsapp=1%".to_owned()
     }
@@ -211,6 +244,9 @@ mod tests {
             ("verihubs:429(soon)=5%", "a time such as 2s"),
             ("verihubs:reset(2s)=5%", "only a 429 or 5xx"),
             ("verihubs:429+sent=5%", "never sends"),
+            ("verihubs:late=5%", "late needs its time"),
+            ("verihubs:open_end(2s)=5%", "or late can name a time"),
+            ("verihubs:goaway+sent=5%", "is never sent"),
             ("verihubs:500=first:x", "first:2"),
             ("verihubs:500=to:+62*", "to:*007"),
             ("verihubs:500=to:", "to:*007"),

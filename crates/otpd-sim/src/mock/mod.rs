@@ -12,9 +12,13 @@
 mod account;
 mod contract;
 mod control;
+mod door;
 mod endpoint;
+mod ends;
 mod fault;
 mod fault_text;
+mod frames;
+mod gzip;
 mod kind;
 mod kinds;
 mod latency;
@@ -24,17 +28,18 @@ mod serve;
 mod sessions;
 mod settings;
 mod stats;
+mod tls;
 mod window;
 mod wire;
+mod wire_fault;
 mod world;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::connect_info::IntoMakeServiceWithConnectInfo;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -46,7 +51,10 @@ pub use kind::{Kind, UnknownKind};
 pub use latency::{InvalidLatency, Latency};
 pub use outbox::fingerprint;
 pub use stats::{AccountStats, SentMessage, Stats, WindowStats};
-use wire::{Line, Sockets};
+pub use tls::{Certificate, UnknownCertificate};
+
+use door::Door;
+use tls::Tls;
 use world::World;
 
 /// The most accounts of one kind; a request from one more gets the answer to a wrong credential.
@@ -67,6 +75,10 @@ pub struct MockConfig {
     pub token_ttl: Duration,
     /// How the accounts are; carried out in order.
     pub setup: Vec<Control>,
+    /// With which certificate HTTPS is spoken; `None` is plain HTTP. HTTP/1.1 and HTTP/2 are spoken both ways.
+    pub tls: Option<Certificate>,
+    /// How many requests may be open on one HTTP/2 connection. Default 100.
+    pub streams: u32,
 }
 
 impl Default for MockConfig {
@@ -76,6 +88,8 @@ impl Default for MockConfig {
             arrivals_kept: 1 << 21,
             token_ttl: Duration::from_secs(7 * 86_400),
             setup: Vec::new(),
+            tls: None,
+            streams: 100,
         }
     }
 }
@@ -101,8 +115,9 @@ fn listening(at: SocketAddr) -> io::Result<TcpListener> {
 /// A running mock. Dropped, it stops listening without waiting.
 pub struct Mock {
     addr: SocketAddr,
+    authority: Option<String>,
     world: Arc<World>,
-    serving: JoinHandle<io::Result<()>>,
+    serving: JoinHandle<()>,
 }
 
 impl Mock {
@@ -114,14 +129,11 @@ impl Mock {
         let listener = listening(listen)?;
         let addr = listener.local_addr()?;
         let world = Arc::new(World::new(&config));
-        let router = Router::new().fallback(serve::handle).with_state(world.clone());
-        let service: IntoMakeServiceWithConnectInfo<Router, Line> =
-            router.into_make_service_with_connect_info();
-        let ending = world.ending.clone();
-        let serving =
-            axum::serve(Sockets(listener), service).with_graceful_shutdown(ending.cancelled_owned());
-        let serving = tokio::spawn(async move { serving.await });
-        Ok(Self { addr, world, serving })
+        let tls = config.tls.map(|kind| Tls::new(kind, addr)).transpose()?;
+        let (acceptor, authority) = tls.map(|tls| (tls.acceptor, tls.authority)).unzip();
+        let door = Door { tls: acceptor, streams: config.streams, world: world.clone() };
+        let serving = tokio::spawn(door.serve(listener));
+        Ok(Self { addr, authority, world, serving })
     }
 
     /// Where it listens.
@@ -130,10 +142,23 @@ impl Mock {
         self.addr
     }
 
-    /// Its address as a provider's base URL: `http://127.0.0.1:1234`.
+    /// Its address as a provider's base URL: `http://127.0.0.1:1234`, or with `https`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        let scheme = if self.authority.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.addr)
+    }
+
+    /// The certificate of the authority that is to be trusted, as PEM, where it speaks HTTPS.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_deref()
+    }
+
+    /// How many connections it has accepted.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.world.connections.load(Ordering::Relaxed)
     }
 
     /// What it counted so far.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
+
+use super::gzip;
 
 /// An answer: status, body and, where the provider names one, the wait.
 #[derive(Clone, Debug)]
@@ -55,8 +57,31 @@ impl Reply {
         self
     }
 
+    /// As an answer with more headers than anybody reads.
+    pub(crate) fn with_huge_head(self) -> Response {
+        let mut response = self.into_response();
+        let filling =
+            HeaderValue::try_from("x".repeat(8192)).unwrap_or_else(|_| HeaderValue::from_static(""));
+        for _ in 0..64 {
+            response.headers_mut().append("x-filling", filling.clone());
+        }
+        response
+    }
+
+    /// As a compressed answer.
+    pub(crate) fn compressed(self) -> Response {
+        let mut response = self.with_body(|data| Body::from(gzip::stored(&data)));
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        response
+    }
+
     pub(crate) fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.body));
+        self.with_body(Body::from)
+    }
+
+    /// As an answer whose body is made of these data.
+    pub(crate) fn with_body(self, body: impl FnOnce(Bytes) -> Body) -> Response {
+        let mut response = Response::new(body(self.body.into()));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use axum::body::{Bytes, to_bytes};
-use axum::extract::{ConnectInfo, Query, Request, State};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Query, Request};
 use axum::response::Response;
+use h2::Reason;
 use http::request::Parts;
 use serde::Deserialize;
 use serde_json::json;
@@ -15,13 +16,16 @@ use super::account::{Account, Ending, Fate};
 use super::contract::{Call, Wrong};
 use super::control::Control;
 use super::endpoint::{Endpoint, Own};
+use super::ends::Unended;
 use super::fault::{Effect, Fault};
+use super::frames;
 use super::kind::Kind;
 use super::kinds::betatel::{Question, Record, number_in};
 use super::kinds::meta_onprem::Login;
 use super::outbox::Sent;
 use super::reply::Reply;
 use super::wire::Line;
+use super::wire_fault::WireFault;
 use super::world::World;
 
 /// The largest body that is read.
@@ -29,38 +33,44 @@ const MAX_BODY: usize = 64 * 1024;
 /// The wait that a 429 without a limit of its own names where its form needs one.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
+/// Answers a request, the `number`th of its line. `Err` answers it not: over HTTP/2 it resets its
+/// stream for this reason, over HTTP/1.1 it closes the connection.
 pub(crate) async fn handle(
-    State(world): State<Arc<World>>,
-    ConnectInfo(line): ConnectInfo<Line>,
+    world: &World,
+    line: &Line,
+    number: u32,
     request: Request,
-) -> Response {
+) -> Result<Response, h2::Error> {
     let at = world.now();
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
-        return Reply::text(413, "the body is too large").into_response();
+        return Ok(Reply::text(413, "the body is too large").into_response());
     };
+    if !line.take(number) {
+        return Err(Reason::CANCEL.into());
+    }
     let call = |sender| Call { sender, query: parts.uri.query(), headers: &parts.headers, body: &body };
     let reply = match Endpoint::of(&parts.method, parts.uri.path()) {
         Endpoint::Send { kind, sender } => {
-            return send(&world, &line, kind, &call(sender), at).await;
+            return send(world, (line, number), kind, &call(sender), at).await;
         }
         Endpoint::Login => match Login::read(&parts.headers) {
             Ok(login) => world.login(&login, at),
             Err(refusal) => refusal,
         },
-        Endpoint::Record { uuid } => record(&world, &call(""), uuid, at),
-        Endpoint::Records => records(&world, &call(""), at),
+        Endpoint::Record { uuid } => record(world, &call(""), uuid, at),
+        Endpoint::Records => records(world, &call(""), at),
         Endpoint::Missed { kind, wrong } => {
             world.strays.fetch_add(1, Ordering::Relaxed);
             missed(kind, wrong)
         }
-        Endpoint::Own(own) => answer_own(&world, own, &parts, &body),
+        Endpoint::Own(own) => answer_own(world, own, &parts, &body),
         Endpoint::Nothing => {
             world.strays.fetch_add(1, Ordering::Relaxed);
             Reply::json(404, &json!({ "error": "no provider has this path" }))
         }
     };
-    reply.into_response()
+    Ok(reply.into_response())
 }
 
 fn missed(kind: Kind, wrong: Wrong) -> Reply {
@@ -70,7 +80,13 @@ fn missed(kind: Kind, wrong: Wrong) -> Reply {
 
 /// A request to send: booked and decided at once, answered after the provider's latency. A client that
 /// goes away meanwhile changes nothing, as with a real provider.
-async fn send(world: &World, line: &Line, kind: Kind, call: &Call<'_>, at: u64) -> Response {
+async fn send(
+    world: &World,
+    (line, number): (&Line, u32),
+    kind: Kind,
+    call: &Call<'_>,
+    at: u64,
+) -> Result<Response, h2::Error> {
     let contract = kind.contract();
     let sender = world.sender(kind, call, at);
     let account = &sender.account;
@@ -88,11 +104,10 @@ async fn send(world: &World, line: &Line, kind: Kind, call: &Call<'_>, at: u64) 
         Fate::Sent(number) => (sent(number), Wish::Usual),
         Fate::Fault(fault, number) => faulty(kind, fault, || number.map(sent)),
     };
-    account.ended(match wish {
-        Wish::Usual | Wish::Trickle => Ending::Answered(reply.status),
-        Wish::Reset => Ending::Reset,
-        Wish::Stall => Ending::Stalled,
-    });
+    account.ended(wish.ending(reply.status));
+    if let Wish::Wire(WireFault::GoAway) = wish {
+        return Err(go_away(line, number));
+    }
     if !latency.is_zero() {
         pause(world, latency).await;
     }
@@ -104,8 +119,9 @@ async fn send(world: &World, line: &Line, kind: Kind, call: &Call<'_>, at: u64) 
             world.ending.cancelled().await;
             line.reset();
         }
+        Wish::Wire(fault) => return on_the_wire(world, (line, number), reply, fault).await,
     }
-    reply.into_response()
+    Ok(reply.into_response())
 }
 
 /// How an answer is to be written.
@@ -115,6 +131,68 @@ enum Wish {
     Trickle,
     Reset,
     Stall,
+    Wire(WireFault),
+}
+
+impl Wish {
+    /// How the request ends for the client, whose answer has this status if it gets one.
+    fn ending(self, status: u16) -> Ending {
+        match self {
+            Self::Usual | Self::Trickle => Ending::Answered(status),
+            Self::Reset | Self::Wire(WireFault::GoAway | WireFault::Refused) => Ending::Reset,
+            Self::Stall | Self::Wire(WireFault::Silence) => Ending::Stalled,
+            Self::Wire(
+                WireFault::Cut
+                | WireFault::OpenEnd
+                | WireFault::Drip
+                | WireFault::Late(_)
+                | WireFault::Gzip
+                | WireFault::Hints
+                | WireFault::HugeHead,
+            ) => Ending::Answered(status),
+        }
+    }
+}
+
+/// Says that this request and those after it are not processed; where it is too late for that, refuses
+/// this one.
+fn go_away(line: &Line, number: u32) -> h2::Error {
+    match line.go_away(number) {
+        Some(last) => {
+            line.say(&frames::go_away(last));
+            Reason::CANCEL.into()
+        }
+        None => Reason::REFUSED_STREAM.into(),
+    }
+}
+
+/// Answers over a wire that does this.
+async fn on_the_wire(
+    world: &World,
+    (line, number): (&Line, u32),
+    reply: Reply,
+    fault: WireFault,
+) -> Result<Response, h2::Error> {
+    match fault {
+        WireFault::Cut => return Ok(reply.with_body(|data| Body::new(Unended::cut(data)))),
+        WireFault::OpenEnd => return Ok(reply.with_body(|data| Body::new(Unended::held(data)))),
+        WireFault::Drip => line.drip(),
+        WireFault::Late(wait) => pause(world, wait).await,
+        WireFault::Gzip => return Ok(reply.compressed()),
+        WireFault::Hints => match line.stream(number) {
+            Some(stream) => line.say(&frames::early_hints(stream)),
+            None => line.say(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n"),
+        },
+        WireFault::HugeHead => return Ok(reply.with_huge_head()),
+        WireFault::Silence => {
+            line.fall_silent();
+            world.ending.cancelled().await;
+            line.reset();
+        }
+        WireFault::GoAway => return Err(go_away(line, number)),
+        WireFault::Refused => return Err(Reason::REFUSED_STREAM.into()),
+    }
+    Ok(reply.into_response())
 }
 
 fn faulty(kind: Kind, fault: Fault, sent: impl FnOnce() -> Option<Reply>) -> (Reply, Wish) {
@@ -132,6 +210,7 @@ fn faulty(kind: Kind, fault: Fault, sent: impl FnOnce() -> Option<Reply>) -> (Re
         Effect::Slow => (sent().unwrap_or_else(Reply::garbage), Wish::Trickle),
         Effect::Reset => (Reply::empty(500), Wish::Reset),
         Effect::Stall => (Reply::empty(500), Wish::Stall),
+        Effect::Wire(wire) => (sent().unwrap_or_else(|| Reply::empty(500)), Wish::Wire(wire)),
     }
 }
 

@@ -34,7 +34,7 @@ pub struct AccountStats {
     pub duplicates: u64,
     /// Answers by HTTP status.
     pub answers: BTreeMap<u16, u64>,
-    /// Connections reset instead of an answer.
+    /// Requests whose connection or stream was reset instead of an answer.
     pub resets: u64,
     /// Requests left without an answer.
     pub stalls: u64,

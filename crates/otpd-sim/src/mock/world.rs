@@ -31,6 +31,7 @@ pub(crate) struct World {
     kinds: PerKind<Accounting>,
     sessions: Sessions,
     pub(crate) strays: AtomicU64,
+    pub(crate) connections: AtomicU64,
     pub(crate) ending: CancellationToken,
 }
 
@@ -66,6 +67,7 @@ impl World {
             }),
             sessions: Sessions::default(),
             strays: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
             ending: CancellationToken::new(),
         };
         for control in &config.setup {

@@ -1,5 +1,6 @@
 //! `otpd mock`: mock providers on one port until the process is asked to end, then what they counted.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use otpd_core::Rate;
@@ -17,32 +18,46 @@ use crate::signals;
 /// # Errors
 /// Where an argument is wrong or the address is taken.
 pub async fn run(args: MockArgs) -> Result<ExitCode, Failure> {
-    let setup = setup(&args)?;
-    let config = MockConfig { seed: args.seed, setup: setup.clone(), ..MockConfig::default() };
+    let setup = setup(&args.ceilings, &args.latencies, &args.faults)?;
+    let config = MockConfig {
+        seed: args.seed,
+        setup: setup.clone(),
+        tls: args.tls_ca.is_some().then_some(args.tls_certificate),
+        streams: args.streams,
+        ..MockConfig::default()
+    };
     let listen = args.listen;
     let mock = Mock::start(config, listen).await.map_err(|e| {
         Failure::Failed(format!("cannot listen on {listen}: {e}; choose another address with --listen"))
     })?;
-    announce(&mock.url(), &setup, args.json.json)?;
+    if let (Some(file), Some(authority)) = (&args.tls_ca, mock.authority()) {
+        std::fs::write(file, authority)
+            .map_err(|e| Failure::Failed(format!("--tls-ca {}: cannot be written: {e}", file.display())))?;
+    }
+    announce(&mock.url(), args.tls_ca.as_deref(), &setup, args.json.json)?;
     signals::asked_to_end().await;
     report(&mock.stop().await, args.json.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// One control a kind, in the order of the kinds; wrong arguments are wrong use.
-pub(crate) fn setup(args: &MockArgs) -> Result<Vec<Control>, Failure> {
+pub(crate) fn setup(
+    ceilings: &[String],
+    latencies: &[String],
+    faults: &[String],
+) -> Result<Vec<Control>, Failure> {
     let mut all = Kind::ALL.map(Control::of);
-    for text in &args.ceilings {
+    for text in ceilings {
         let (kind, rate) = of_kind("--ceiling", text, '=')?;
         let rate: Rate = rate.parse().map_err(|e| wrong("--ceiling", text, e))?;
         control(&mut all, kind, |control| control.ceilings.get_or_insert_default().push(rate));
     }
-    for text in &args.latencies {
+    for text in latencies {
         let (kind, latency) = of_kind("--latency", text, '=')?;
         let latency: Latency = latency.parse().map_err(|e| wrong("--latency", text, e))?;
         control(&mut all, kind, |control| control.latency = Some(latency));
     }
-    for text in &args.faults {
+    for text in faults {
         let plan: FaultPlan = text.parse().map_err(|e| wrong("--fault", text, e))?;
         if all.iter().any(|control| control.kind == plan.kind() && control.faults.is_some()) {
             return Err(wrong(
@@ -73,11 +88,11 @@ fn wrong(flag: &str, text: &str, problem: impl std::fmt::Display) -> Failure {
     Failure::Usage(format!("{flag} {text:?}: {problem}"))
 }
 
-fn announce(url: &str, setup: &[Control], as_json: bool) -> Result<(), Failure> {
+fn announce(url: &str, ca: Option<&Path>, setup: &[Control], as_json: bool) -> Result<(), Failure> {
     if as_json {
         let base_urls: serde_json::Map<String, serde_json::Value> =
             setup.iter().map(|control| (control.kind.to_string(), url.into())).collect();
-        return Ok(output::json_line(&json!({ "listening": url, "base_url": base_urls }))?);
+        return Ok(output::json_line(&json!({ "listening": url, "base_url": base_urls, "ca": ca }))?);
     }
     output::line(&format!("listening on {url} (counts: {url}/stats; Ctrl-C ends)\n"))?;
     let rows = setup.iter().map(|control| {
@@ -85,7 +100,10 @@ fn announce(url: &str, setup: &[Control], as_json: bool) -> Result<(), Failure> 
         let faults = control.faults.as_ref().map(ToString::to_string);
         [
             control.kind.to_string(),
-            format!("base_url = \"{url}\""),
+            match ca {
+                None => format!("base_url = \"{url}\""),
+                Some(file) => format!("base_url = \"{url}\", ca = {{ file = {file:?} }}"),
+            },
             or_dash((!ceilings.is_empty()).then(|| ceilings.join(", "))),
             or_dash(control.latency),
             or_dash(faults),

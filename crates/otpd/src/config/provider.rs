@@ -5,7 +5,8 @@ use std::fmt;
 
 use otpd_core::{OnAmbiguous, ProviderName, Rate, TemplateChoice};
 use otpd_providers::{
-    Adapter, DEFAULT_API_VERSION, DEFAULT_TEXT, HttpLimits, Kind, ProviderSettings, Secret, SetupError,
+    Adapter, Authorities, DEFAULT_API_VERSION, DEFAULT_TEXT, HttpLimits, HttpOptions, HttpVersion, Kind,
+    ProviderSettings, Secret, SetupError,
 };
 use otpd_queue::Owners;
 
@@ -30,6 +31,8 @@ pub struct ProviderConfig {
     pub owners: Owners,
     /// How many requests may be open at once, and for how long.
     pub http: HttpLimits,
+    /// Which HTTP is spoken.
+    pub http_version: HttpVersion,
     /// What to do when nobody can tell whether a message was sent.
     pub on_ambiguous: OnAmbiguous,
     pub(super) section: ProviderSection,
@@ -37,12 +40,13 @@ pub struct ProviderConfig {
 }
 
 /// A provider ready to be sent to.
-#[derive(Debug)]
 pub struct OpenProvider {
     /// Its name.
     pub name: ProviderName,
     /// How to speak to it, credentials included.
     pub adapter: Adapter,
+    /// How it is reached.
+    pub http: HttpOptions,
     /// What its callbacks are checked with.
     pub callbacks: CallbackSecrets,
 }
@@ -63,6 +67,12 @@ pub struct CallbackSecrets {
 impl fmt::Debug for CallbackSecrets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("CallbackSecrets(***)")
+    }
+}
+
+impl fmt::Debug for OpenProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenProvider").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -103,18 +113,37 @@ impl ProviderConfig {
             app: opening.optional("app_secret", self.section.app_secret.as_ref()),
             verify: opening.optional("verify_token", self.section.verify_token.as_ref()),
         };
+        let ca = opening.optional("ca", self.section.ca.as_ref());
         let settings = opening.settings();
         match settings {
-            Some(settings) if opening.issues.0.is_empty() => match Adapter::new(settings) {
-                Ok(adapter) => return Ok(OpenProvider { name: self.name.clone(), adapter, callbacks }),
+            Some(settings) if opening.issues.0.is_empty() => match self.reached(settings, ca.as_ref()) {
+                Ok((adapter, http)) => {
+                    return Ok(OpenProvider { name: self.name.clone(), adapter, http, callbacks });
+                }
                 Err(SetupError::Setting { key, problem }) => opening.issue(key, problem.to_owned()),
-                Err(other @ (SetupError::NoTls | SetupError::Client(_))) => {
+                Err(other @ (SetupError::NoTls | SetupError::Authorities(_) | SetupError::Client(_))) => {
                     opening.issue("base_url", other.to_string());
                 }
             },
             Some(_) | None => {}
         }
         Err(opening.issues)
+    }
+
+    /// How to speak to it, and how it is reached.
+    fn reached(
+        &self,
+        settings: ProviderSettings,
+        ca: Option<&Secret>,
+    ) -> Result<(Adapter, HttpOptions), SetupError> {
+        let authorities = ca.map(|pem| Authorities::from_pem(pem.expose().as_bytes())).transpose()?;
+        let http = HttpOptions {
+            limits: self.http,
+            version: self.http_version,
+            authorities: authorities.unwrap_or_default(),
+            ..HttpOptions::default()
+        };
+        Ok((Adapter::new(settings)?, http))
     }
 }
 

@@ -86,6 +86,7 @@ fn provider(
         burst,
         owners,
         http,
+        http_version: section.http_version.into(),
         on_ambiguous: section.on_ambiguous.into(),
         section: section.clone(),
         origins: check.origins.clone(),
@@ -108,7 +109,7 @@ fn http(check: &mut Check, path: &KeyPath, section: &ProviderSection) -> HttpLim
 
 /// Secrets that stand in the open.
 fn literals(check: &mut Check, path: &KeyPath, section: &ProviderSection) {
-    for (key, source) in section.secrets() {
+    for (key, source) in section.secrets().into_iter().filter(|(key, _)| *key != "ca") {
         let at = path.with(key);
         let problem = match (source, check.place(&at)) {
             (SecretSource::Literal(_), Place::File { .. }) => "is a secret written into the file",

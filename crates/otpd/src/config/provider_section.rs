@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use otpd_core::OnAmbiguous;
-use otpd_providers::{HttpLimits, Kind, keys};
+use otpd_providers::{HttpLimits, HttpVersion, Kind, keys};
 use otpd_queue::Owners;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,12 @@ pub struct ProviderSection {
     pub connect_timeout: Time,
     /// How long a request may take in all, 1ms to 5m.
     pub timeout: Time,
+    /// Which HTTP is spoken: `auto`, which is HTTP/2 where TLS offers it and HTTP/1.1 otherwise; `1.1` only,
+    /// with a connection for each open request; or `2` only, without TLS too.
+    pub http_version: HttpVersionName,
+    /// Certificate authorities that are trusted beside the system's, as PEM: `{ file = "/etc/ssl/company.pem" }`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<SecretSource>,
     /// What to do when nobody can tell whether a message was sent: `resend` the same code (counted as
     /// a possible duplicate), use the `next_provider`, or `park` the job as a dead letter.
     pub on_ambiguous: OnAmbiguousName,
@@ -107,8 +113,18 @@ pub struct ProviderSection {
 }
 
 /// The keys that mean something to every kind.
-pub(super) const COMMON: [&str; 8] =
-    ["kind", "ceiling", "burst", "owners", "max_in_flight", "connect_timeout", "timeout", "on_ambiguous"];
+pub(super) const COMMON: [&str; 10] = [
+    "kind",
+    "ceiling",
+    "burst",
+    "owners",
+    "max_in_flight",
+    "connect_timeout",
+    "timeout",
+    "http_version",
+    "ca",
+    "on_ambiguous",
+];
 
 /// The keys that every kind takes, even where they mean nothing to it.
 pub(super) const HARMLESS: [&str; 6] =
@@ -126,6 +142,8 @@ impl Default for ProviderSection {
             max_in_flight: Count(u32::try_from(http.max_in_flight).unwrap_or(u32::MAX)),
             connect_timeout: Time(http.connect_timeout),
             timeout: Time(http.timeout),
+            http_version: HttpVersionName::Auto,
+            ca: None,
             on_ambiguous: OnAmbiguousName::Resend,
             template: None,
             language: None,
@@ -150,9 +168,10 @@ impl Default for ProviderSection {
 }
 
 impl ProviderSection {
-    /// The secrets it names, each with its key.
+    /// The secrets it names, each with its key, and what else is opened like one.
     pub(super) fn secrets(&self) -> Vec<(&'static str, &SecretSource)> {
         let all = [
+            ("ca", &self.ca),
             ("app_id", &self.app_id),
             ("api_key", &self.api_key),
             ("account_id", &self.account_id),
@@ -182,6 +201,30 @@ impl From<OwnersName> for Owners {
         match name {
             OwnersName::One => Self::One,
             OwnersName::Many => Self::Many,
+        }
+    }
+}
+
+/// Which HTTP is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+pub enum HttpVersionName {
+    /// What TLS offers.
+    #[serde(rename = "auto")]
+    Auto,
+    /// HTTP/1.1.
+    #[serde(rename = "1.1")]
+    Http1,
+    /// HTTP/2.
+    #[serde(rename = "2")]
+    Http2,
+}
+
+impl From<HttpVersionName> for HttpVersion {
+    fn from(name: HttpVersionName) -> Self {
+        match name {
+            HttpVersionName::Auto => Self::Auto,
+            HttpVersionName::Http1 => Self::Http1,
+            HttpVersionName::Http2 => Self::Http2,
         }
     }
 }

@@ -54,7 +54,7 @@ fn every_error_names_its_key_and_what_to_write() {
         (provider("connect_timeout = \"0s\""), "otpd.toml:5: providers.v.connect_timeout: must be 1ms to 5m; write for example connect_timeout = \"3s\"".into()),
         (provider("on_ambiguous = \"retry\""), "otpd.toml:5: providers.v.on_ambiguous: must be one of resend, next_provider, park; write for example on_ambiguous = \"resend\"".into()),
         (provider("token = \"otp\""), "otpd.toml:5: providers.v.token: is not a key of betatel but of onemsg, meta_cloud; remove it, or correct `kind`".into()),
-        (provider("ceilling = \"5/s\""), "otpd.toml:5: providers.v.ceilling: unknown key; known are kind, ceiling, burst, owners, max_in_flight, connect_timeout, timeout, on_ambiguous, api_key, account_id, base_url, text, callback_token".into()),
+        (provider("ceilling = \"5/s\""), "otpd.toml:5: providers.v.ceilling: unknown key; known are kind, ceiling, burst, owners, max_in_flight, connect_timeout, timeout, http_version, ca, on_ambiguous, api_key, account_id, base_url, text, callback_token".into()),
         (provider("callback_token = 5"), format!(r#"otpd.toml:5: providers.v.callback_token: {secret} callback_token = {{ env = "NAME" }}"#)),
         (provider("callback_token = \"\""), format!(r#"otpd.toml:5: providers.v.callback_token: {secret} callback_token = {{ env = "NAME" }}"#)),
         (provider("callback_token = { env = \"A\", file = \"/b\" }"), format!(r#"otpd.toml:5: providers.v.callback_token: {secret} callback_token = {{ env = "NAME" }}"#)),

@@ -14,7 +14,6 @@ use otpd_worker::{Clock, Metrics, Worker};
 use super::args::LoadArgs;
 use super::plan::Plan;
 use super::provider::Gauge;
-use crate::cli::MockArgs;
 use crate::commands::mock;
 use crate::config::{Config, Environment, Sources};
 use crate::failure::Failure;
@@ -84,14 +83,7 @@ impl Target {
 
     async fn inside(args: &LoadArgs, plan: &Plan) -> Result<Self, Failure> {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut setup = mock::setup(&MockArgs {
-            listen: any,
-            ceilings: args.ceilings.clone(),
-            latencies: args.latencies.clone(),
-            faults: args.faults.clone(),
-            seed: plan.seed,
-            json: args.json,
-        })?;
+        let mut setup = mock::setup(&args.ceilings, &args.latencies, &args.faults)?;
         let usual: Option<Latency> = LATENCY.parse().ok();
         for control in &mut setup {
             control.latency = control.latency.or(usual);

@@ -1,0 +1,216 @@
+//! Lines: HTTP clients with connections of their own, over which requests are spread.
+//!
+//! Over HTTP/1.1 one line is enough: it has a connection for each open request. Over HTTP/2 a line is one
+//! connection, and the server says how many requests may be open on it; more of them wait unwritten. So
+//! one connection would cap a lane at that number through the latency, and one that has gone silent would
+//! hold all of it. Therefore:
+//! - A line takes as many requests as are usual for a connection, or as it was seen to take
+//!   ([`Using::withdraw`]); more go to another line, which is opened as needed.
+//! - A line whose request was not answered in time, and which has answered nothing since that was written,
+//!   is left: the requests that are open on it stay, new ones go elsewhere.
+//! - A line ends after [`LIFE`], so that its connections follow what a name stands for.
+//!
+//! Invariant: a request is written on one line ([`Right`]).
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use reqwest::{Client, Response};
+
+use otpd_core::Mono;
+
+use super::client::{Maker, Spoken};
+use super::hosts::Hosts;
+use crate::right::Right;
+
+/// How long a line takes new requests.
+const LIFE: Duration = Duration::from_secs(300);
+/// How many open requests an HTTP/2 connection takes, as long as it was not seen to take fewer: RFC 9113
+/// recommends at least so many.
+const USUAL_STREAMS: usize = 100;
+/// The most lines that take new requests at once.
+const MOST_LINES: usize = 16;
+
+/// The lines to one provider.
+pub(crate) struct Lines {
+    maker: Maker,
+    hosts: Hosts,
+    in_use: Mutex<InUse>,
+    /// What the server was asked for, and what it speaks, as far as is known.
+    asked: Spoken,
+    spoken: AtomicU8,
+    /// How many open requests one HTTP/2 connection takes.
+    streams: AtomicUsize,
+}
+
+struct InUse {
+    /// Those that take new requests.
+    lines: Vec<Arc<Line>>,
+    newest: Arc<Line>,
+}
+
+struct Line {
+    client: Client,
+    born: Mono,
+    /// Requests handed to it that have not ended.
+    open: AtomicUsize,
+    /// Those of them that were written.
+    written: Arc<AtomicUsize>,
+    /// When it last began an answer; 0: never.
+    answered_at: AtomicU64,
+    is_left: AtomicBool,
+}
+
+/// A request's use of a line, until it is dropped.
+pub(crate) struct Using<'a> {
+    lines: &'a Lines,
+    line: Arc<Line>,
+    right: Arc<Right>,
+    /// The line had room, as far as is known.
+    had_room: bool,
+}
+
+impl Lines {
+    /// To a server that is asked for this HTTP.
+    ///
+    /// # Errors
+    /// Where the HTTP client cannot be built.
+    pub(crate) fn new(maker: Maker, hosts: Hosts, asked: Spoken, now: Mono) -> Result<Self, reqwest::Error> {
+        let first = Line::new(maker.make(asked)?, now);
+        Ok(Self {
+            maker,
+            hosts,
+            in_use: Mutex::new(InUse { lines: vec![first.clone()], newest: first }),
+            asked,
+            spoken: AtomicU8::new(asked as u8),
+            streams: AtomicUsize::new(USUAL_STREAMS),
+        })
+    }
+
+    /// A line for one more request.
+    pub(crate) fn pick(&self, now: Mono) -> Using<'_> {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = &mut *in_use;
+        if !in_use.lines.iter().all(|line| line.takes_more(now)) {
+            in_use.lines.retain(|line| line.takes_more(now));
+            self.streams.store(USUAL_STREAMS, Ordering::Relaxed);
+        }
+        let room = if self.speaks(Spoken::Http2) { self.streams.load(Ordering::Relaxed) } else { usize::MAX };
+        if let Some(line) = in_use.lines.iter().find(|line| line.open.load(Ordering::Relaxed) < room) {
+            return self.using(line.clone(), true);
+        }
+        if in_use.lines.len() < MOST_LINES
+            && let Ok(client) = self.maker.make(self.spoken())
+        {
+            in_use.newest = Line::new(client, now);
+            in_use.lines.push(in_use.newest.clone());
+            return self.using(in_use.newest.clone(), true);
+        }
+        let emptiest = in_use.lines.iter().min_by_key(|line| line.open.load(Ordering::Relaxed));
+        self.using(emptiest.unwrap_or(&in_use.newest).clone(), false)
+    }
+
+    fn using(&self, line: Arc<Line>, had_room: bool) -> Using<'_> {
+        line.open.fetch_add(1, Ordering::Relaxed);
+        let right = Arc::new(Right::new(line.written.clone()));
+        Using { lines: self, line, right, had_room }
+    }
+
+    fn speaks(&self, which: Spoken) -> bool {
+        self.spoken.load(Ordering::Relaxed) == which as u8
+    }
+
+    /// What a new line speaks. Where HTTP/2 is known, it alone is offered: otherwise each request that
+    /// waits for the first connection would open one of its own.
+    fn spoken(&self) -> Spoken {
+        if self.speaks(Spoken::Http2) { Spoken::Http2 } else { self.asked }
+    }
+}
+
+impl Line {
+    fn new(client: Client, born: Mono) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            born,
+            open: AtomicUsize::new(0),
+            written: Arc::default(),
+            answered_at: AtomicU64::new(0),
+            is_left: AtomicBool::new(false),
+        })
+    }
+
+    fn takes_more(&self, now: Mono) -> bool {
+        !self.is_left.load(Ordering::Relaxed) && now.since(self.born) < LIFE
+    }
+}
+
+impl Using<'_> {
+    pub(crate) fn client(&self) -> &Client {
+        &self.line.client
+    }
+
+    /// The right to write, for the body.
+    pub(crate) fn right(&self) -> Arc<Right> {
+        self.right.clone()
+    }
+
+    /// True if a request that is not written soon may be waiting for others on its connection, and
+    /// may find room elsewhere.
+    pub(crate) fn may_wait_in_vain(&self) -> bool {
+        self.had_room && self.lines.speaks(Spoken::Http2)
+    }
+
+    /// True unless the line is known to speak HTTP/1.1.
+    pub(crate) fn may_be_http2(&self) -> bool {
+        !self.lines.speaks(Spoken::Http1)
+    }
+
+    /// The server speaks HTTP/2 no more, where it was asked for whatever it speaks.
+    pub(crate) fn speaks_otherwise(&self) {
+        self.lines.spoken.store(self.lines.asked as u8, Ordering::Relaxed);
+        self.line.is_left.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes a request back that was not written for a while although others of its line were: its
+    /// connection takes no more than those at once. False if it was written, or nothing else explains
+    /// why it was not.
+    pub(crate) fn withdraw(&self) -> bool {
+        let at_once = self.line.written.load(Ordering::Relaxed);
+        if at_once == 0 || !self.right.withdraw() {
+            return false;
+        }
+        self.lines.streams.fetch_min(at_once, Ordering::Relaxed);
+        true
+    }
+
+    /// The line began an answer.
+    pub(crate) fn answered(&self, response: &Response, now: Mono) {
+        let spoken = if response.version() == http::Version::HTTP_2 { Spoken::Http2 } else { Spoken::Http1 };
+        if !self.lines.speaks(spoken) {
+            self.lines.spoken.store(spoken as u8, Ordering::Relaxed);
+        }
+        let before = self.line.answered_at.swap(now.0.max(1), Ordering::Relaxed);
+        if before == 0
+            && let Some(from) = response.remote_addr()
+        {
+            self.lines.hosts.answered(from);
+        }
+    }
+
+    /// A request that was written at `since` was not answered in time.
+    pub(crate) fn unanswered(&self, since: Mono) {
+        let answered_at = self.line.answered_at.load(Ordering::Relaxed);
+        // Over HTTP/1.1 the one connection is closed, and the others know nothing of it.
+        if answered_at < since.0 && (answered_at == 0 || self.lines.speaks(Spoken::Http2)) {
+            self.line.is_left.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Using<'_> {
+    fn drop(&mut self) {
+        self.right.end();
+        self.line.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
