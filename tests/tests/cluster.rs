@@ -105,13 +105,8 @@ fn arrivals(scene: &Scene) -> Vec<u64> {
     all
 }
 
-/// By how much later than it came a mock on busy cores may notice a request: three nodes, the workers and the mock
-/// share two of them here. Windows of the full length are held in `fleet`, with one node.
-const NOTICED: Duration = Duration::from_millis(20);
-
 /// The most requests in any window of `window`.
 fn most_in(arrivals: &[u64], window: Duration) -> usize {
-    let window = window - NOTICED;
     let mut first = 0;
     let mut most = 0;
     for (last, at) in arrivals.iter().enumerate() {

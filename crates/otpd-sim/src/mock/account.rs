@@ -123,7 +123,7 @@ impl Account {
         let mut guard = self.lock();
         let state = &mut *guard;
         state.counts.attempts += 1;
-        let at = state.arrivals.push(at);
+        state.arrivals.push(at);
         if !state.settings.is_proven(proof) {
             return (Fate::Unauthorised, Duration::ZERO);
         }

@@ -17,6 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::task::TaskTracker;
 
 use super::serve;
+use super::timed::Timed;
 use super::wire::{Line, Socket};
 use super::world::World;
 
@@ -64,6 +65,7 @@ impl Door {
 
     async fn connection(self: Arc<Self>, tcp: TcpStream) {
         let line = Line::default();
+        let tcp = Timed::new(tcp, self.world.started, line.came_at());
         let socket = match &self.tls {
             None => Socket::plain(tcp, line.clone()),
             Some(acceptor) => match timeout(HANDSHAKE, acceptor.accept(tcp)).await {

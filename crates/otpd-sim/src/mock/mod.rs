@@ -28,6 +28,7 @@ mod serve;
 mod sessions;
 mod settings;
 mod stats;
+mod timed;
 mod tls;
 mod window;
 mod wire;

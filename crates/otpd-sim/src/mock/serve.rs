@@ -41,7 +41,7 @@ pub(crate) async fn handle(
     number: u32,
     request: Request,
 ) -> Result<Response, h2::Error> {
-    let at = world.now();
+    let at = line.came_at().get();
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, MAX_BODY).await else {
         return Ok(Reply::text(413, "the body is too large").into_response());

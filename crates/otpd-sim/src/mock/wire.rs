@@ -18,6 +18,7 @@ use tokio::time::{Sleep, sleep};
 use tokio_rustls::server::TlsStream;
 
 use super::frames::Frames;
+use super::timed::{CameAt, Timed};
 
 const USUAL: u8 = 0;
 const RESET: u8 = 1;
@@ -44,6 +45,7 @@ struct State {
     is_http2: AtomicBool,
     /// How many requests came.
     requests: AtomicU32,
+    came_at: CameAt,
     taken: Mutex<Taken>,
     say: Mutex<Say>,
 }
@@ -107,6 +109,11 @@ impl Line {
         }
     }
 
+    /// When the last bytes came: those of the request that is handled now, or over HTTP/2 a later one.
+    pub(crate) fn came_at(&self) -> CameAt {
+        self.0.came_at.clone()
+    }
+
     /// The number of the next request.
     pub(crate) fn number(&self) -> u32 {
         self.0.requests.fetch_add(1, Ordering::Relaxed) + 1
@@ -145,8 +152,8 @@ impl Line {
 
 #[derive(Debug)]
 enum Stream {
-    Plain(TcpStream),
-    Encrypted(Box<TlsStream<TcpStream>>),
+    Plain(Timed),
+    Encrypted(Box<TlsStream<Timed>>),
 }
 
 /// A socket that obeys its line.
@@ -164,11 +171,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn plain(tcp: TcpStream, line: Line) -> Self {
+    pub(crate) fn plain(tcp: Timed, line: Line) -> Self {
         Self::new(Stream::Plain(tcp), line)
     }
 
-    pub(crate) fn encrypted(tls: TlsStream<TcpStream>, line: Line) -> Self {
+    pub(crate) fn encrypted(tls: TlsStream<Timed>, line: Line) -> Self {
         Self::new(Stream::Encrypted(Box::new(tls)), line)
     }
 
@@ -246,8 +253,8 @@ impl Stream {
 
     fn tcp(&self) -> &TcpStream {
         match self {
-            Self::Plain(tcp) => tcp,
-            Self::Encrypted(tls) => tls.get_ref().0,
+            Self::Plain(timed) => timed.tcp(),
+            Self::Encrypted(tls) => tls.get_ref().0.tcp(),
         }
     }
 }

@@ -24,7 +24,7 @@ use super::{MAX_ACCOUNTS, MockConfig};
 /// The mock's whole state.
 pub(crate) struct World {
     seed: u64,
-    started: Instant,
+    pub(crate) started: Instant,
     started_at: UnixMs,
     kept: usize,
     token_ttl: Duration,
