@@ -248,10 +248,13 @@ impl Transport {
         answered
     }
 
-    /// Tells an operator of a fault of the wire, once.
+    /// Tells an operator of a fault of the wire, once. An answer that is overdue, or a request that the
+    /// provider does not look at, is none by itself: the breaker judges those.
     fn tell(&self, answered: &Answered) {
         let Some(words) = answered.detail.as_deref() else { return };
-        if self.told.is_new(words, self.clock.mono()) {
+        let reason = answered.outcome.reason();
+        let is_usual = matches!(reason, Some(Reason::Timeout | Reason::ServiceUnavailable));
+        if (!is_usual || answered.http_status.is_some()) && self.told.is_new(words, self.clock.mono()) {
             let (kind, url) = (self.adapter.kind(), self.adapter.origin());
             tracing::warn!(kind = kind.as_str(), %url, "{words}; not told again for 10 minutes");
         }

@@ -6,6 +6,7 @@
 //! hold all of it. Therefore:
 //! - A line takes as many requests as are usual for a connection, or as it was seen to take
 //!   ([`Using::withdraw`]); more go to another line, which is opened as needed.
+//! - A line that owes answers and has given none for [`SILENCE`] gets no new requests until it does.
 //! - A line whose request was not answered in time, and which has answered nothing since that was written,
 //!   is left: the requests that are open on it stay, new ones go elsewhere.
 //! - A line ends after [`LIFE`], so that its connections follow what a name stands for.
@@ -22,13 +23,16 @@ use otpd_core::Mono;
 
 use super::client::{Maker, Spoken};
 use super::hosts::Hosts;
-use crate::right::Right;
+use crate::right::{Owed, Right};
 
 /// How long a line takes new requests.
 const LIFE: Duration = Duration::from_secs(300);
 /// How many open requests an HTTP/2 connection takes, as long as it was not seen to take fewer: RFC 9113
 /// recommends at least so many.
 const USUAL_STREAMS: usize = 100;
+/// How long a connection that owes answers may give none before new requests go elsewhere. A provider that
+/// takes longer to answer costs a few more connections while its first requests are open, and no more.
+const SILENCE: Duration = Duration::from_secs(1);
 /// The most lines that take new requests at once.
 const MOST_LINES: usize = 16;
 
@@ -55,8 +59,8 @@ struct Line {
     born: Mono,
     /// Requests handed to it that have not ended.
     open: AtomicUsize,
-    /// Those of them that were written.
-    written: Arc<AtomicUsize>,
+    /// What it owes for those of them that were written.
+    owed: Arc<Owed>,
     /// When it last began an answer; 0: never.
     answered_at: AtomicU64,
     is_left: AtomicBool,
@@ -96,8 +100,7 @@ impl Lines {
             in_use.lines.retain(|line| line.takes_more(now));
             self.streams.store(USUAL_STREAMS, Ordering::Relaxed);
         }
-        let room = if self.speaks(Spoken::Http2) { self.streams.load(Ordering::Relaxed) } else { usize::MAX };
-        if let Some(line) = in_use.lines.iter().find(|line| line.open.load(Ordering::Relaxed) < room) {
+        if let Some(line) = in_use.lines.iter().find(|line| self.has_room(line, now)) {
             return self.using(line.clone(), true);
         }
         if in_use.lines.len() < MOST_LINES
@@ -107,13 +110,20 @@ impl Lines {
             in_use.lines.push(in_use.newest.clone());
             return self.using(in_use.newest.clone(), true);
         }
-        let emptiest = in_use.lines.iter().min_by_key(|line| line.open.load(Ordering::Relaxed));
+        let emptiest = in_use.lines.iter().min_by_key(|line| line.open());
         self.using(emptiest.unwrap_or(&in_use.newest).clone(), false)
+    }
+
+    /// Over HTTP/1.1 there is always room: for one more connection.
+    fn has_room(&self, line: &Line, now: Mono) -> bool {
+        let is_one_connection = self.speaks(Spoken::Http2);
+        !is_one_connection
+            || (line.open() < self.streams.load(Ordering::Relaxed) && !line.owed.is_silent_for(SILENCE, now))
     }
 
     fn using(&self, line: Arc<Line>, had_room: bool) -> Using<'_> {
         line.open.fetch_add(1, Ordering::Relaxed);
-        let right = Arc::new(Right::new(line.written.clone()));
+        let right = Arc::new(Right::new(line.owed.clone()));
         Using { lines: self, line, right, had_room }
     }
 
@@ -134,10 +144,14 @@ impl Line {
             client,
             born,
             open: AtomicUsize::new(0),
-            written: Arc::default(),
+            owed: Arc::default(),
             answered_at: AtomicU64::new(0),
             is_left: AtomicBool::new(false),
         })
+    }
+
+    fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     fn takes_more(&self, now: Mono) -> bool {
@@ -176,7 +190,7 @@ impl Using<'_> {
     /// connection takes no more than those at once. False if it was written, or nothing else explains
     /// why it was not.
     pub(crate) fn withdraw(&self) -> bool {
-        let at_once = self.line.written.load(Ordering::Relaxed);
+        let at_once = self.line.owed.requests();
         if at_once == 0 || !self.right.withdraw() {
             return false;
         }
@@ -190,6 +204,7 @@ impl Using<'_> {
         if !self.lines.speaks(spoken) {
             self.lines.spoken.store(spoken as u8, Ordering::Relaxed);
         }
+        self.line.owed.answered(now);
         let before = self.line.answered_at.swap(now.0.max(1), Ordering::Relaxed);
         if before == 0
             && let Some(from) = response.remote_addr()
