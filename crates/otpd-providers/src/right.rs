@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use otpd_core::Mono;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 const PENDING: u8 = 0;
 const WRITTEN: u8 = 1;
@@ -58,11 +59,19 @@ impl Owed {
 pub(crate) struct Right {
     state: AtomicU8,
     owed: Arc<Owed>,
+    /// Where others queue until this request is written or is not any more.
+    queue: Option<Arc<Semaphore>>,
 }
 
 impl Right {
     pub(crate) const fn new(owed: Arc<Owed>) -> Self {
-        Self { state: AtomicU8::new(PENDING), owed }
+        Self { state: AtomicU8::new(PENDING), owed, queue: None }
+    }
+
+    /// The same with a permit of this queue, which it gives back when it is settled.
+    pub(crate) fn queued(owed: Arc<Owed>, queue: Arc<Semaphore>, permit: SemaphorePermit<'_>) -> Self {
+        permit.forget();
+        Self { queue: Some(queue), ..Self::new(owed) }
     }
 
     /// Asks whether the request may be written now; true at most once.
@@ -81,13 +90,17 @@ impl Right {
 
     /// The request has ended: it is not written any more, or counts no longer.
     pub(crate) fn end(&self) {
-        if self.state.swap(WITHDRAWN, Ordering::AcqRel) == WRITTEN {
+        if !self.settle(WITHDRAWN) && self.state.swap(WITHDRAWN, Ordering::AcqRel) == WRITTEN {
             self.owed.ended();
         }
     }
 
     fn settle(&self, to: u8) -> bool {
-        self.state.compare_exchange(PENDING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let is_first = self.state.compare_exchange(PENDING, to, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if let Some(queue) = self.queue.as_ref().filter(|_| is_first) {
+            queue.add_permits(1);
+        }
+        is_first
     }
 }
 
@@ -110,6 +123,22 @@ mod tests {
         dropped.end();
         assert!(!dropped.write(now));
         assert_eq!(owed.requests(), 0);
+    }
+
+    #[test]
+    fn the_place_in_the_queue_is_given_back_once() {
+        type Step = fn(&Right);
+        let write: Step = |right| assert!(right.write(Mono(1)));
+        let withdraw: Step = |right| assert!(right.withdraw());
+        for steps in [&[write, Right::end][..], &[withdraw, Right::end], &[Right::end, Right::end]] {
+            let queue = Arc::new(Semaphore::new(1));
+            let right = Right::queued(Arc::default(), queue.clone(), queue.try_acquire().unwrap());
+            assert_eq!(queue.available_permits(), 0);
+            for step in steps {
+                step(&right);
+                assert_eq!(queue.available_permits(), 1);
+            }
+        }
     }
 
     #[test]
