@@ -75,13 +75,14 @@ impl Body for StampedBody {
             return Poll::Ready(Some(Ok(Frame::data(ahead))));
         }
         let Some(data) = this.data.take() else { return Poll::Ready(None) };
-        if !this.right.write() {
+        let now = this.clock.mono();
+        if !this.right.write(now) {
             return Poll::Ready(Some(Err(TooLate)));
         }
         if this.clock.wall() >= this.expires_at {
             this.stamp.over();
         }
-        let may_leave = this.stamp.try_write(this.clock.mono());
+        let may_leave = this.stamp.try_write(now);
         Poll::Ready(Some(if may_leave { Ok(Frame::data(data)) } else { Err(TooLate) }))
     }
 
@@ -98,7 +99,6 @@ impl Body for StampedBody {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
     use std::task::Waker;
 
     use otpd_core::{Mono, UnixMs};
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     fn right() -> Arc<Right> {
-        Arc::new(Right::new(Arc::new(AtomicUsize::new(0))))
+        Arc::new(Right::new(Arc::default()))
     }
 
     fn poll(stamp: &Stamp, now: u64) -> Poll<Option<Result<Frame<Bytes>, TooLate>>> {

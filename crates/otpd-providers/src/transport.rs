@@ -36,14 +36,10 @@ use crate::trace;
 
 use client::{Maker, Spoken};
 use hosts::Hosts;
-use lines::{Lines, Using};
+use lines::{Full, Lines, Using};
 pub use read::MAX_ANSWER;
 use read::read;
 use told::Told;
-
-/// How long a request may stay unwritten on an HTTP/2 connection that writes others, before it is taken
-/// elsewhere.
-const WRITTEN_WITHIN: Duration = Duration::from_millis(150);
 
 /// Sends jobs to one provider account.
 pub struct Transport {
@@ -122,10 +118,10 @@ impl Transport {
         self.adapter.read_lookup(job, since, &answer)
     }
 
-    /// Makes a request that is no message.
-    async fn ask(&self, asked: reqwest::Request) -> Result<Answer, reqwest::Error> {
+    /// Makes a request that is no message; `Err` says why there is no answer.
+    async fn ask(&self, asked: reqwest::Request) -> Result<Answer, Reason> {
         let since = self.clock.mono();
-        let using = self.lines.pick(since);
+        let using = self.lines.take(&self.clock, self.timeout).await.ok_or(Reason::ConnectFailed)?;
         let url = asked.url().clone();
         match exchange(using.client().execute(asked), &url).await {
             Ok(response) => {
@@ -136,8 +132,11 @@ impl Transport {
                 if error.is_timeout() {
                     using.unanswered(since);
                 }
+                if !error.is_connect() {
+                    return Err(Reason::Timeout);
+                }
                 self.tell(&failure::answered(&error, false));
-                Err(error)
+                Err(Reason::ConnectFailed)
             }
         }
     }
@@ -151,19 +150,26 @@ impl Transport {
         stamp: &Stamp,
     ) -> Answered {
         let since = self.clock.mono();
-        let mut moved = None;
+        let left = || self.timeout.saturating_sub(self.clock.mono().since(since));
+        let mut moved = false;
         let (using, result) = loop {
-            let using = self.lines.pick(self.clock.mono());
-            let asked = self.message(&request, bearer, expires_at, stamp, &using, moved);
-            let mut exchange = pin!(exchange(using.client().execute(asked), request.url));
-            if !using.may_wait_in_vain() {
-                break (using, exchange.await);
-            }
-            match tokio::time::timeout(WRITTEN_WITHIN, exchange.as_mut()).await {
-                Ok(result) => break (using, result),
-                Err(_) if using.withdraw() => {
-                    moved = Some(self.timeout.saturating_sub(self.clock.mono().since(since)));
+            let Some(mut using) = self.lines.take(&self.clock, left()).await else {
+                return self.not_taken(stamp);
+            };
+            match using.queue(left()).await {
+                None => {}
+                Some(Full::Here) => {
+                    moved = true;
+                    continue;
                 }
+                Some(Full::Everywhere) => return self.not_taken(stamp),
+            }
+            let asked = self.message(&request, bearer, expires_at, stamp, &using, moved.then(left));
+            let mut exchange = pin!(exchange(using.client().execute(asked), request.url));
+            let Some(within) = using.written_within() else { break (using, exchange.await) };
+            match tokio::time::timeout(within, exchange.as_mut()).await {
+                Ok(result) => break (using, result),
+                Err(_) if using.withdraw() => moved = true,
                 Err(_) => break (using, exchange.await),
             }
         };
@@ -186,6 +192,15 @@ impl Transport {
                 self.unanswered(&error, &using, expires_at, stamp)
             }
         }
+    }
+
+    /// An attempt for which no connection had room in time.
+    fn not_taken(&self, stamp: &Stamp) -> Answered {
+        stamp.over();
+        let detail = "every connection had as many open requests as the provider allows, until the time-out";
+        let answered = failure::without_answer(not_sent(Reason::ConnectFailed, None), detail.into());
+        self.tell(&answered);
+        answered
     }
 
     /// The request for a message, to be written by `using`. `left` is what is left of its time, where some
@@ -248,10 +263,13 @@ impl Transport {
         answered
     }
 
-    /// Tells an operator of a fault of the wire, once.
+    /// Tells an operator of a fault of the wire, once. An answer that is overdue, or a request that the
+    /// provider does not look at, is none by itself: the breaker judges those.
     fn tell(&self, answered: &Answered) {
         let Some(words) = answered.detail.as_deref() else { return };
-        if self.told.is_new(words, self.clock.mono()) {
+        let reason = answered.outcome.reason();
+        let is_usual = matches!(reason, Some(Reason::Timeout | Reason::ServiceUnavailable));
+        if (!is_usual || answered.http_status.is_some()) && self.told.is_new(words, self.clock.mono()) {
             let (kind, url) = (self.adapter.kind(), self.adapter.origin());
             tracing::warn!(kind = kind.as_str(), %url, "{words}; not told again for 10 minutes");
         }
@@ -297,8 +315,7 @@ impl Transport {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
             match self.ask(asked).await {
                 Ok(answer) => login.read(&answer, self.clock.wall()),
-                Err(error) => {
-                    let reason = if error.is_connect() { Reason::ConnectFailed } else { Reason::Timeout };
+                Err(reason) => {
                     Err(failure::without_answer(not_sent(reason, None), "login: no answer".into()))
                 }
             }

@@ -4,31 +4,48 @@
 //! connection, and the server says how many requests may be open on it; more of them wait unwritten. So
 //! one connection would cap a lane at that number through the latency, and one that has gone silent would
 //! hold all of it. Therefore:
-//! - A line takes as many requests as are usual for a connection, or as it was seen to take
-//!   ([`Using::withdraw`]); more go to another line, which is opened as needed.
+//! - A line takes as many requests as are usual for a connection, or as one was seen to take; more go to
+//!   another line, which is opened as needed.
+//! - Few requests at once are handed to a connection that it has not written ([`QUEUE`]); the others wait here.
+//!   Where a request waits for [`FULL_AFTER`] although others are open, the connection takes no more than
+//!   those, and the request goes elsewhere. A request that was handed over is opened and reset when it is taken
+//!   back, which servers take ill in numbers.
+//! - A line that owes answers and has given none for [`SILENCE`] gets no new requests until it does.
 //! - A line whose request was not answered in time, and which has answered nothing since that was written,
 //!   is left: the requests that are open on it stay, new ones go elsewhere.
 //! - A line ends after [`LIFE`], so that its connections follow what a name stands for.
 //!
 //! Invariant: a request is written on one line ([`Right`]).
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::{Client, Response};
+use tokio::sync::{Notify, Semaphore};
 
 use otpd_core::Mono;
 
 use super::client::{Maker, Spoken};
 use super::hosts::Hosts;
-use crate::right::Right;
+use crate::clock::Clock;
+use crate::right::{Owed, Right};
 
 /// How long a line takes new requests.
 const LIFE: Duration = Duration::from_secs(300);
 /// How many open requests an HTTP/2 connection takes, as long as it was not seen to take fewer: RFC 9113
 /// recommends at least so many.
 const USUAL_STREAMS: usize = 100;
+/// How long a connection that owes answers may give none before new requests go elsewhere. A provider that
+/// takes longer to answer costs a few more connections while its first requests are open, and no more.
+const SILENCE: Duration = Duration::from_secs(1);
+/// How many requests may be handed to an HTTP/2 connection that are not written.
+const QUEUE: usize = 4;
+/// How long a request may wait to be written on an HTTP/2 connection before that counts as full.
+const FULL_AFTER: Duration = Duration::from_millis(150);
+/// How often who finds no room looks again, where nothing ends.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The most lines that take new requests at once.
 const MOST_LINES: usize = 16;
 
@@ -36,18 +53,15 @@ const MOST_LINES: usize = 16;
 pub(crate) struct Lines {
     maker: Maker,
     hosts: Hosts,
-    in_use: Mutex<InUse>,
+    /// Those that take new requests.
+    in_use: Mutex<Vec<Arc<Line>>>,
     /// What the server was asked for, and what it speaks, as far as is known.
     asked: Spoken,
     spoken: AtomicU8,
     /// How many open requests one HTTP/2 connection takes.
     streams: AtomicUsize,
-}
-
-struct InUse {
-    /// Those that take new requests.
-    lines: Vec<Arc<Line>>,
-    newest: Arc<Line>,
+    /// Tells who waits for room that a request has ended.
+    ended: Notify,
 }
 
 struct Line {
@@ -55,11 +69,22 @@ struct Line {
     born: Mono,
     /// Requests handed to it that have not ended.
     open: AtomicUsize,
-    /// Those of them that were written.
-    written: Arc<AtomicUsize>,
+    /// What it owes for those of them that were written.
+    owed: Arc<Owed>,
     /// When it last began an answer; 0: never.
     answered_at: AtomicU64,
     is_left: AtomicBool,
+    /// Places for requests that are handed over and not written.
+    queue: Arc<Semaphore>,
+}
+
+/// Why a request was not handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The line takes no more at once; another may.
+    Here,
+    /// No line took it in time.
+    Everywhere,
 }
 
 /// A request's use of a line, until it is dropped.
@@ -67,8 +92,6 @@ pub(crate) struct Using<'a> {
     lines: &'a Lines,
     line: Arc<Line>,
     right: Arc<Right>,
-    /// The line had room, as far as is known.
-    had_room: bool,
 }
 
 impl Lines {
@@ -81,40 +104,64 @@ impl Lines {
         Ok(Self {
             maker,
             hosts,
-            in_use: Mutex::new(InUse { lines: vec![first.clone()], newest: first }),
+            in_use: Mutex::new(vec![first]),
             asked,
             spoken: AtomicU8::new(asked as u8),
             streams: AtomicUsize::new(USUAL_STREAMS),
+            ended: Notify::new(),
         })
     }
 
-    /// A line for one more request.
-    pub(crate) fn pick(&self, now: Mono) -> Using<'_> {
-        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_use = &mut *in_use;
-        if !in_use.lines.iter().all(|line| line.takes_more(now)) {
-            in_use.lines.retain(|line| line.takes_more(now));
-            self.streams.store(USUAL_STREAMS, Ordering::Relaxed);
+    /// A line for one more request; `None` if none had room for so long.
+    pub(crate) async fn take(&self, clock: &Clock, for_at_most: Duration) -> Option<Using<'_>> {
+        let since = clock.mono();
+        loop {
+            let now = clock.mono();
+            let left = for_at_most.saturating_sub(now.since(since));
+            if let Some(using) = self.pick(now) {
+                return Some(using);
+            }
+            if left.is_zero() {
+                return None;
+            }
+            // A line that was silent may have room again without an end.
+            let _ = tokio::time::timeout(LOOK_AGAIN.min(left), self.ended.notified()).await;
         }
-        let room = if self.speaks(Spoken::Http2) { self.streams.load(Ordering::Relaxed) } else { usize::MAX };
-        if let Some(line) = in_use.lines.iter().find(|line| line.open.load(Ordering::Relaxed) < room) {
-            return self.using(line.clone(), true);
-        }
-        if in_use.lines.len() < MOST_LINES
-            && let Ok(client) = self.maker.make(self.spoken())
-        {
-            in_use.newest = Line::new(client, now);
-            in_use.lines.push(in_use.newest.clone());
-            return self.using(in_use.newest.clone(), true);
-        }
-        let emptiest = in_use.lines.iter().min_by_key(|line| line.open.load(Ordering::Relaxed));
-        self.using(emptiest.unwrap_or(&in_use.newest).clone(), false)
     }
 
-    fn using(&self, line: Arc<Line>, had_room: bool) -> Using<'_> {
+    /// A line that has room now.
+    fn pick(&self, now: Mono) -> Option<Using<'_>> {
+        let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
+        if !in_use.iter().all(|line| line.takes_more(now)) {
+            in_use.retain(|line| line.takes_more(now));
+            // Another connection may take more.
+            let streams = self.streams.load(Ordering::Relaxed);
+            self.streams.store((streams * 2).min(USUAL_STREAMS), Ordering::Relaxed);
+        }
+        if let Some(line) = in_use.iter().find(|line| self.has_room(line, now)) {
+            return Some(self.using(line.clone()));
+        }
+        if in_use.len() < MOST_LINES
+            && let Ok(client) = self.maker.make(self.spoken())
+        {
+            let line = Line::new(client, now);
+            in_use.push(line.clone());
+            return Some(self.using(line));
+        }
+        None
+    }
+
+    /// Over HTTP/1.1 there is always room: for one more connection.
+    fn has_room(&self, line: &Line, now: Mono) -> bool {
+        let is_one_connection = self.speaks(Spoken::Http2);
+        !is_one_connection
+            || (line.open() < self.streams.load(Ordering::Relaxed) && !line.owed.is_silent_for(SILENCE, now))
+    }
+
+    fn using(&self, line: Arc<Line>) -> Using<'_> {
         line.open.fetch_add(1, Ordering::Relaxed);
-        let right = Arc::new(Right::new(line.written.clone()));
-        Using { lines: self, line, right, had_room }
+        let right = Arc::new(Right::new(line.owed.clone()));
+        Using { lines: self, line, right }
     }
 
     fn speaks(&self, which: Spoken) -> bool {
@@ -134,10 +181,15 @@ impl Line {
             client,
             born,
             open: AtomicUsize::new(0),
-            written: Arc::default(),
+            owed: Arc::default(),
             answered_at: AtomicU64::new(0),
             is_left: AtomicBool::new(false),
+            queue: Arc::new(Semaphore::new(QUEUE)),
         })
+    }
+
+    fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
     }
 
     fn takes_more(&self, now: Mono) -> bool {
@@ -155,10 +207,37 @@ impl Using<'_> {
         self.right.clone()
     }
 
-    /// True if a request that is not written soon may be waiting for others on its connection, and
-    /// may find room elsewhere.
-    pub(crate) fn may_wait_in_vain(&self) -> bool {
-        self.had_room && self.lines.speaks(Spoken::Http2)
+    /// Waits for a place in the line's queue, at most for `left`. `None` where there is no queue, as over
+    /// HTTP/1.1, or the place was had: the request may be handed over.
+    pub(crate) async fn queue(&mut self, left: Duration) -> Option<Full> {
+        if !self.lines.speaks(Spoken::Http2) {
+            return None;
+        }
+        let patience = FULL_AFTER.min(left);
+        let queue = self.line.queue.clone();
+        let mut place = pin!(queue.acquire());
+        let mut waited = tokio::time::timeout(patience, place.as_mut()).await;
+        if waited.is_err() {
+            if self.is_full() {
+                return Some(Full::Here);
+            }
+            // Still being connected.
+            waited = tokio::time::timeout(left.saturating_sub(patience), place).await;
+        }
+        match waited {
+            Ok(Ok(permit)) => {
+                self.right = Arc::new(Right::queued(self.line.owed.clone(), queue.clone(), permit));
+                None
+            }
+            // Nobody closes the queue.
+            Ok(Err(_)) => None,
+            Err(_) => Some(Full::Everywhere),
+        }
+    }
+
+    /// How long a request that was handed over may stay unwritten; `None`: as long as it takes.
+    pub(crate) fn written_within(&self) -> Option<Duration> {
+        self.lines.speaks(Spoken::Http2).then_some(FULL_AFTER)
     }
 
     /// True unless the line is known to speak HTTP/1.1.
@@ -176,12 +255,16 @@ impl Using<'_> {
     /// connection takes no more than those at once. False if it was written, or nothing else explains
     /// why it was not.
     pub(crate) fn withdraw(&self) -> bool {
-        let at_once = self.line.written.load(Ordering::Relaxed);
-        if at_once == 0 || !self.right.withdraw() {
-            return false;
+        self.line.owed.requests() > 0 && self.right.withdraw() && self.is_full()
+    }
+
+    /// Takes note that the line's connection takes no more than are open on it; false if none are.
+    fn is_full(&self) -> bool {
+        let at_once = self.line.owed.requests();
+        if at_once > 0 {
+            self.lines.streams.fetch_min(at_once, Ordering::Relaxed);
         }
-        self.lines.streams.fetch_min(at_once, Ordering::Relaxed);
-        true
+        at_once > 0
     }
 
     /// The line began an answer.
@@ -190,6 +273,7 @@ impl Using<'_> {
         if !self.lines.speaks(spoken) {
             self.lines.spoken.store(spoken as u8, Ordering::Relaxed);
         }
+        self.line.owed.answered(now);
         let before = self.line.answered_at.swap(now.0.max(1), Ordering::Relaxed);
         if before == 0
             && let Some(from) = response.remote_addr()
@@ -212,5 +296,8 @@ impl Drop for Using<'_> {
     fn drop(&mut self) {
         self.right.end();
         self.line.open.fetch_sub(1, Ordering::Relaxed);
+        if self.lines.speaks(Spoken::Http2) {
+            self.lines.ended.notify_one();
+        }
     }
 }

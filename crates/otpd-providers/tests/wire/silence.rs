@@ -6,7 +6,7 @@ use otpd_core::{Class, Reason};
 use otpd_providers::HttpLimits;
 use otpd_sim::Control;
 
-use super::{Bench, PATIENT, Wire, clock, faults, phones};
+use super::{Bench, PATIENT, Wire, clock, faults, latency, phones};
 
 const IMPATIENT: HttpLimits = HttpLimits {
     connect_timeout: Duration::from_millis(1000),
@@ -63,5 +63,34 @@ async fn one_late_answer_leaves_the_connection() {
         bench.mock.control(&Control::faults("msgai:".parse().unwrap()));
         assert_eq!(bench.send("628123456001").await.class(), Class::Accepted);
         assert_eq!(bench.mock.connections(), 1, "{wire:?}");
+    }
+}
+
+/// A lane that goes on sending loses to a silent connection what it sends within a second. Before: all that
+/// it sent until the pings had failed, 250 requests at 50 a second.
+#[tokio::test]
+async fn a_silent_http2_connection_gets_no_more_requests() {
+    for wire in [Wire::Http2, Wire::Https2] {
+        let bench = Bench::start(wire, latency(faults("msgai:silence=to:*000"), "50ms")).await;
+        assert_eq!(bench.send("628123456999").await.class(), Class::Accepted);
+        let mut sends = Vec::new();
+        for phone in phones(150) {
+            let transport = bench.transport.clone();
+            sends.push(tokio::spawn(async move { super::send(&transport, &phone).await }));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let mut all = Vec::new();
+        for send in sends {
+            all.push(send.await.unwrap());
+        }
+        let lost: Vec<usize> = all
+            .iter()
+            .enumerate()
+            .filter(|(_, sent)| sent.class() != Class::Accepted)
+            .map(|(i, _)| i)
+            .collect();
+        assert!(lost.iter().all(|i| *i < 75), "{wire:?}: {lost:?}");
+        let late = all.iter().filter(|sent| sent.class() == Class::Accepted).map(|sent| sent.took).max();
+        assert!(late < Some(Duration::from_millis(700)), "{wire:?}: {late:?}");
     }
 }

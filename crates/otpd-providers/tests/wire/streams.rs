@@ -27,6 +27,22 @@ async fn a_lane_is_not_capped_by_the_streams_of_one_connection() {
     }
 }
 
+/// More than all connections together take: the rest waits its turn, and nothing goes to and fro, which the
+/// server would take for an attack.
+#[tokio::test]
+async fn what_finds_no_room_waits_for_it() {
+    for wire in [Wire::Http2, Wire::Https2] {
+        let bench =
+            Bench::start(wire, latency(MockConfig { streams: 2, ..MockConfig::default() }, "300ms")).await;
+        assert_eq!(bench.send("628123456999").await.class(), Class::Accepted);
+        let all = bench.send_all(&phones(100)).await;
+        let others = || all.iter().filter(|sent| sent.class() != Class::Accepted);
+        assert_eq!(others().count(), 0, "{wire:?} {:?}", others().next());
+        assert!(bench.mock.connections() <= 16, "{}", bench.mock.connections());
+        assert_eq!(bench.accepted(), 101, "none twice");
+    }
+}
+
 /// A request that waits for a stream is not written, so its stamp is that of the moment it leaves.
 #[tokio::test]
 async fn a_stamp_is_the_time_of_the_socket() {

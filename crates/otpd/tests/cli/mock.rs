@@ -47,6 +47,33 @@ fn serves_until_it_is_told_to_end_and_then_counts() {
     );
 }
 
+/// With `--tls-ca` the address is HTTPS, and the authority is there before the address is told.
+#[test]
+fn speaks_https_with_an_authority_that_it_tells() {
+    let place = Place::new("");
+    let ca = place.0.join("ca.pem");
+    let args = ["mock", "--listen", "127.0.0.1:0", "--tls-ca", ca.to_str().unwrap(), "--json"];
+    let mut child = place.command(&args).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    assert!(first["listening"].as_str().unwrap().starts_with("https://127.0.0.1:"), "{first}");
+    assert_eq!(first["ca"].as_str(), ca.to_str());
+    let pem = std::fs::read_to_string(&ca).unwrap();
+    assert!(pem.starts_with("-----BEGIN CERTIFICATE-----"), "{pem}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_certificate_needs_an_authority_to_be_told() {
+    let place = Place::new("");
+    let out = place.command(&["mock", "--tls-certificate", "expired"]).output().unwrap();
+    assert_eq!(out.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("--tls-ca"), "{said}");
+}
+
 /// One request; gives the status.
 fn send(host: &str) -> String {
     let mut stream = TcpStream::connect(host).unwrap();
