@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
 use otpd_core::{
-    Admission, Answered, Attempted, Disposition, FactKind, Mono, Outcome, Pass, Reason, Stamp, UnixMs, admit,
+    Admission, Answered, Attempted, Class, Disposition, FactKind, Mono, Outcome, Pass, Reason, Stamp, UnixMs, admit,
     decide,
 };
 
@@ -126,7 +126,7 @@ impl<E: Endpoint> Lane<E> {
     /// Judges an answer and does what follows.
     pub(crate) fn finish(&mut self, ended: Ended) {
         let Ended { mut held, end, pass, stamp, permit_at } = ended;
-        let answered = match end {
+        let mut answered = match end {
             End::Answered(answered) => answered,
             End::NotMade | End::Expired => {
                 drop(pass);
@@ -134,6 +134,7 @@ impl<E: Endpoint> Lane<E> {
                 return self.not_sent(held, &stamp);
             }
         };
+        self.unlisted.judge(&mut answered, held.keys.recipient);
         let now = self.clock.wall();
         let ended_at = self.clock.mono();
         self.served.ended(permit_at, ended_at);
@@ -144,13 +145,15 @@ impl<E: Endpoint> Lane<E> {
         if let Some(flying) = self.flying.remove(&held.job.id) {
             held.tag = flying.tag;
         }
-        self.learn(&mut held, pass, &answered, ended_at);
+        let limited_for = self.learn(&mut held, pass, &answered, &stamp, ended_at);
         let attempted = Attempted {
             answered: &answered,
             attempts: held.attempts,
             expires_at: held.expires_at,
             providers_left: held.route.left_after(&self.settings.provider),
             refused_alone: held.refusals.alone(),
+            ambiguous: held.ambiguous,
+            limited_for,
             now,
             jitter: rand::random::<f64>(),
         };
@@ -158,6 +161,7 @@ impl<E: Endpoint> Lane<E> {
             held.unsure_since = held.unsure_since.or(Some(self.clock.wall_of(permit_at)));
         }
         let disposition = decide(&attempted, &self.shared.retry, self.settings.on_ambiguous);
+        held.ambiguous += u32::from(answered.outcome.class() == Class::Ambiguous);
         let answer = Answer {
             answered,
             sent_at: stamp.written_at().map(|at| self.clock.wall_of(at)),
@@ -167,9 +171,13 @@ impl<E: Endpoint> Lane<E> {
         match disposition {
             Disposition::Done => self.accept(held, &answer, now),
             Disposition::RetryAfter(wait) => self.retry(held, &answer, wait, now),
+            Disposition::RetryUncounted(wait) => self.hold_on(held, &answer, wait, now),
             Disposition::NextProvider => self.fail_over(held, &answer, now),
             Disposition::Dead(reason) => self.bury(held, reason, Some(&answer), Some(now)),
-            Disposition::Hold => self.hold_on(held, &answer, now),
+            Disposition::Hold => {
+                let wait = held.refusals.wait();
+                self.hold_on(held, &answer, wait, now);
+            }
             Disposition::Expired => self.expire_after(held, &answer, now),
         }
     }

@@ -28,6 +28,8 @@ pub struct Held {
     pub replayed_at: Option<UnixMs>,
     /// Attempts made so far, over all providers.
     pub attempts: u32,
+    /// Attempts so far of which nobody can tell whether they were sent, over all providers.
+    pub ambiguous: u32,
     /// The account refusals it has met here.
     pub refusals: Refusals,
     /// How often it was the probe of an open breaker in vain; the others go first.
