@@ -90,7 +90,10 @@ async fn the_rate_that_is_really_taken_is_learned_and_taken_over() {
     let (used, refused) = shares(early, late, (late.0 - early.0) * 10.0);
     println!(
         "50/s configured, 10/s taken: {} refused in the first {:.0} s, then {:.1} % used, {:.2} % refused",
-        early.2, early.0, used * 100.0, refused * 100.0
+        early.2,
+        early.0,
+        used * 100.0,
+        refused * 100.0
     );
     let in_force = worker.sample("otpd_ceiling_per_second{provider=\"verihubs\"}").await;
     let configured = worker.sample("otpd_ceiling_configured_per_second{provider=\"verihubs\"}").await;
@@ -116,11 +119,11 @@ async fn the_rate_that_is_really_taken_is_learned_and_taken_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_moves_is_followed() {
     let mut scene = scene(VERIHUBS, &[("verihubs", true, &["verihubs"][..])], vec![takes("40/s")]).await;
-    scene.publish("verihubs", Jobs::new(32, 4300)).await;
+    scene.publish("verihubs", Jobs::new(32, 5200)).await;
     let worker = scene.worker();
     let mut at = after(&scene, 10).await;
     let (begin, mut could) = (at, 0.0);
-    for (until, before, next) in [(45, 40.0, Some("10/s")), (75, 10.0, Some("40/s")), (130, 40.0, None)] {
+    for (until, before, next) in [(60, 40.0, Some("10/s")), (85, 10.0, Some("40/s")), (150, 40.0, None)] {
         let now = after(&scene, until).await;
         if let Some(next) = next {
             scene.mock.control(&takes(next));
@@ -131,11 +134,15 @@ async fn a_limit_that_moves_is_followed() {
         at = now;
     }
     let (used, refused) = shares(begin, at, could);
-    println!("50/s configured, 40, 10 and 40/s taken: {:.1} % used, {:.2} % refused", used * 100.0, refused * 100.0);
+    println!(
+        "50/s configured, 40, 10 and 40/s taken: {:.1} % used, {:.2} % refused",
+        used * 100.0,
+        refused * 100.0
+    );
     scene.mock.control(&Control { ceilings: Some(Vec::new()), ..Control::of(Kind::Verihubs) });
     scene.until_all_ended().await;
     let summary = scene.close();
-    assert_eq!((summary.accepted, scene.duplicates()), (4300, 0), "{summary}");
+    assert_eq!((summary.accepted, scene.duplicates()), (5200, 0), "{summary}");
     assert!(account(&scene).most_in(Duration::from_secs(1)).unwrap() <= 50, "above the configured ceiling");
     assert!(used >= 0.95 && refused <= 0.02, "{used} used, {refused} refused: {}", scene.log());
     drop(worker);
@@ -175,7 +182,9 @@ async fn one_number_that_is_refused_stops_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_that_outlives_a_code_moves_its_job_on() {
-    let config = format!("{MSGAI}ceiling = \"50/s\"\n{VERIHUBS}[routes.login]\nproviders = [\"msgai\", \"verihubs\"]\n");
+    let config = format!(
+        "{MSGAI}ceiling = \"50/s\"\n{VERIHUBS}[routes.login]\nproviders = [\"msgai\", \"verihubs\"]\n"
+    );
     let lanes = [("msgai", true, &["msgai", "login"][..]), ("verihubs", true, &["verihubs"][..])];
     let mut scene = scene(&config, &lanes, vec![fault(Kind::Msgai, "429(120s)=100%")]).await;
     let jobs = (0..60).map(|n| job(n, &format!("+99911200{n:04}"), 60));
@@ -190,13 +199,17 @@ async fn a_pause_that_outlives_a_code_moves_its_job_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_gets_more_than_two_messages_of_which_nobody_can_tell() {
-    let config = format!("{MSGAI}ceiling = \"50/s\"\n{VERIHUBS}[routes.login]\nproviders = [\"msgai\", \"verihubs\"]\n");
+    let config = format!(
+        "{MSGAI}ceiling = \"50/s\"\n{VERIHUBS}[routes.login]\nproviders = [\"msgai\", \"verihubs\"]\n"
+    );
     let lanes = [("msgai", true, &["msgai", "login"][..]), ("verihubs", true, &["verihubs"][..])];
     let setup = vec![fault(Kind::Msgai, "garbage=100%"), fault(Kind::Verihubs, "garbage=100%")];
     let mut scene = scene(&config, &lanes, setup).await;
     let numbers = (0..3).map(|n| job(n, &format!("+99911200{n:04}"), 120));
     scene.publish_bodies("login", numbers.collect()).await;
-    scene.publish_bodies("verihubs", (3..6).map(|n| job(n, &format!("+99911200{n:04}"), 120)).collect()).await;
+    scene
+        .publish_bodies("verihubs", (3..6).map(|n| job(n, &format!("+99911200{n:04}"), 120)).collect())
+        .await;
     let worker = scene.worker();
     scene.until_all_ended().await;
     let summary = scene.close();

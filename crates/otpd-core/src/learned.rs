@@ -31,8 +31,10 @@ use crate::checkpoint::{LearnedFrom, LearnedLimit};
 use crate::clock::Mono;
 use crate::counts::Counts;
 use crate::limit::held_for_measured;
-use crate::pace::Pace;
 use crate::rate::Rate;
+use found::{Found, step};
+
+mod found;
 
 /// The first and the longest pause where the provider names none.
 pub(crate) const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -44,6 +46,9 @@ const PAUSES_OF_A_SECOND: u32 = 3;
 /// How long, and how exactly, accepted requests are remembered.
 const HISTORY: Duration = Duration::from_secs(61);
 const CELL: Duration = Duration::from_millis(5);
+/// What is made up for where a request starts late: two places of the even flow, and this at least. More would
+/// be a burst.
+const LATE: Duration = Duration::from_millis(50);
 /// How many refusals an accepted request earns, how many are there at first, and how many can be saved.
 const EARNED: f64 = 0.016;
 const SAVED: (f64, f64) = (5.0, 60.0);
@@ -82,7 +87,8 @@ pub(crate) struct Learner {
     found: Option<Found>,
     /// The configured ceiling a second.
     configured: Option<f64>,
-    pace: Pace,
+    /// When the next request may start.
+    free_at: Mono,
     /// How many pauses there were since a request was accepted, and until when the last one lasts.
     pauses: u32,
     paused_until: Mono,
@@ -99,31 +105,6 @@ pub(crate) struct Learner {
     saved: f64,
 }
 
-/// A limit that was found.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    count: u32,
-    per: Duration,
-    /// What was refused: one more than fits, as far as is known.
-    edge: Option<u32>,
-    /// The count of which a whole window was accepted last; whether that is the present one.
-    proved: u32,
-    is_proved: bool,
-    /// It is a step over the edge from a count that was proved.
-    is_trial: bool,
-    /// Single refusals of the proved count, and when the first of them was.
-    strikes: u32,
-    struck_at: Mono,
-    /// When a step over the edge may be tried, and how many were refused in a row.
-    try_at: Mono,
-    failed: u32,
-    /// Steps down since a window was proved, and when the first of them was.
-    lowered: u32,
-    lowered_at: Mono,
-    /// Raises in a row.
-    raised: u32,
-}
-
 impl Default for Learner {
     fn default() -> Self {
         let [last_taken, paused_until, changed_at] = [Mono::default(); 3];
@@ -132,7 +113,7 @@ impl Default for Learner {
             last_taken,
             found: None,
             configured: None,
-            pace: Pace::default(),
+            free_at: Mono::default(),
             pauses: 0,
             paused_until,
             before: (0, 0),
@@ -144,44 +125,6 @@ impl Default for Learner {
             saved: SAVED.0,
         }
     }
-}
-
-impl Found {
-    fn new(count: u32, per: Duration) -> Self {
-        Self {
-            count,
-            per,
-            edge: Some(count.saturating_add(1)),
-            proved: 0,
-            is_proved: false,
-            is_trial: false,
-            strikes: 0,
-            struck_at: Mono::default(),
-            try_at: Mono::default(),
-            failed: 0,
-            lowered: 0,
-            lowered_at: Mono::default(),
-            raised: 0,
-        }
-    }
-
-    fn rate(self) -> Option<Rate> {
-        Rate::new(self.count, self.per).ok()
-    }
-
-    fn per_second(self) -> f64 {
-        f64::from(self.count) / self.per.as_secs_f64()
-    }
-
-    /// True if the next step may be refused.
-    fn is_at_edge(self) -> bool {
-        self.edge.is_some_and(|edge| self.count.saturating_add(1) >= edge)
-    }
-}
-
-/// The smallest change of a count: a twenty-fifth, and at least one.
-fn step(count: u32) -> u32 {
-    (count / 25).max(1)
 }
 
 impl Learner {
@@ -197,13 +140,14 @@ impl Learner {
 
     /// When the next request may start, as far as the even flow is concerned.
     pub(crate) fn ready_at(&self) -> Mono {
-        if self.found.is_some() { self.pace.ready_at() } else { Mono::default() }
+        if self.found.is_some() { self.free_at } else { Mono::default() }
     }
 
     /// Counts a request that starts now.
     pub(crate) fn started(&mut self, now: Mono) {
         if let Some(rate) = self.rate() {
-            self.pace.started(held_for_measured(rate) / rate.count.max(1), now);
+            let spacing = held_for_measured(rate) / rate.count.max(1);
+            self.free_at = self.free_at.max(now.minus(spacing * 2).min(now.minus(LATE))).plus(spacing);
         }
     }
 
@@ -411,7 +355,8 @@ impl Learner {
     /// How many were accepted that were written after `since` and until `end`.
     fn taken_between(&self, since: Mono, end: Mono) -> u32 {
         let last = end.plus(CELL);
-        let counted = self.taken.iter().rev().skip_while(|(at, _)| *at >= last).take_while(|(at, _)| *at > since);
+        let counted =
+            self.taken.iter().rev().skip_while(|(at, _)| *at >= last).take_while(|(at, _)| *at > since);
         counted.map(|(_, count)| count).fold(0, u32::saturating_add)
     }
 

@@ -90,9 +90,12 @@ impl Singled {
                     suspect.is_some_and(|(other, then)| other != to && self.accepted - then < SOON);
                 if is_accounts { Whose::Account } else { Whose::Unknown(wait) }
             }
-            Scope::Account | Scope::App | Scope::Sender | Scope::Template | Scope::Country | Scope::Message => {
-                Whose::Account
-            }
+            Scope::Account
+            | Scope::App
+            | Scope::Sender
+            | Scope::Template
+            | Scope::Country
+            | Scope::Message => Whose::Account,
         }
     }
 

@@ -64,10 +64,17 @@ mod tests {
     #[test]
     fn the_same_for_another_recipient_is_the_accounts() {
         let name = || unknown(Some(131_999), "x");
-        let table: [(&[(Answered, u64)], &[Class]); 6] = [
+        type Case<'a> = (&'a [(Answered, u64)], &'a [Class]);
+        let table: [Case<'_>; 6] = [
             (&[(name(), 1), (name(), 2), (name(), 2)], &[Class::Permanent, Class::Account, Class::Account]),
-            (&[(name(), 1), (name(), 1), (name(), 1)], &[Class::Permanent, Class::Permanent, Class::Permanent]),
-            (&[(name(), 1), (accepted(), 3), (name(), 2)], &[Class::Permanent, Class::Accepted, Class::Permanent]),
+            (
+                &[(name(), 1), (name(), 1), (name(), 1)],
+                &[Class::Permanent, Class::Permanent, Class::Permanent],
+            ),
+            (
+                &[(name(), 1), (accepted(), 3), (name(), 2)],
+                &[Class::Permanent, Class::Accepted, Class::Permanent],
+            ),
             (&[(name(), 1), (unknown(Some(7), "x"), 2)], &[Class::Permanent, Class::Permanent]),
             (&[(unknown(None, "a"), 1), (unknown(None, "b"), 2)], &[Class::Permanent, Class::Permanent]),
             (&[(unknown(None, "a"), 1), (unknown(None, "a"), 2)], &[Class::Permanent, Class::Account]),

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
 use otpd_core::{
-    Admission, Answered, Attempted, Class, Disposition, FactKind, Mono, Outcome, Pass, Reason, Stamp, UnixMs, admit,
-    decide,
+    Admission, Answered, Attempted, Class, Disposition, FactKind, Mono, Outcome, Pass, Reason, Stamp, UnixMs,
+    admit, decide,
 };
 
 use crate::clock::Clock;

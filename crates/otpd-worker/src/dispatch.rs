@@ -26,8 +26,8 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use otpd_core::checkpoint::{LONG, Pause};
 use otpd_core::{
-    Breaker, Ceiling, JobId, Mono, Pace, ReadyAt, Reason, Recipients, Route, Served, Singled, TrafficClass, UnixMs,
-    Unlisted,
+    Breaker, Ceiling, JobId, Mono, Pace, ReadyAt, Reason, Recipients, Route, Served, Singled, TrafficClass,
+    UnixMs, Unlisted,
 };
 use otpd_queue::{Checkpoint, Inbound, LaneQueue, LaneStop, Prefetch, QueueNames, Settler};
 use tokio::sync::{mpsc, watch};

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use otpd_core::{
-    Answered, Change, FactKind, Gate, Mono, Outcome, Pass, Rate, Reason, Scope, Stamp, TrafficClass, UnixMs, Whose,
+    Answered, Change, FactKind, Gate, Mono, Outcome, Pass, Rate, Reason, Scope, Stamp, TrafficClass, UnixMs,
+    Whose,
 };
 use otpd_queue::{Settlement, Then};
 

@@ -326,7 +326,9 @@ impl LaneMetrics {
     /// The ceilings a second: what is in force, and what is configured.
     pub fn set_ceiling(&self, in_force: Option<f64>, configured: Option<f64>) {
         let label = ProviderLabel { provider: self.provider.to_string() };
-        for (family, per_second) in [(&self.ceiling.in_force, in_force), (&self.ceiling.configured, configured)] {
+        for (family, per_second) in
+            [(&self.ceiling.in_force, in_force), (&self.ceiling.configured, configured)]
+        {
             match per_second {
                 Some(per_second) => {
                     family.get_or_create(&label).set(per_second);

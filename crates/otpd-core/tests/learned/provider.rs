@@ -45,7 +45,15 @@ impl Provider {
             Counting::Bucket(most) => f64::from(most),
             Counting::Sliding | Counting::SlidingWithRefused | Counting::Fixed => 0.0,
         };
-        Self { counting, per, schedule, at_random: 0.0, log: VecDeque::new(), window: (0, 0), tokens: (tokens, START) }
+        Self {
+            counting,
+            per,
+            schedule,
+            at_random: 0.0,
+            log: VecDeque::new(),
+            window: (0, 0),
+            tokens: (tokens, START),
+        }
     }
 
     pub fn limit(&self, at: Mono) -> u32 {
@@ -79,7 +87,8 @@ impl Provider {
                 takes
             }
             Counting::Bucket(most) => {
-                let earned = at.since(self.tokens.1).as_secs_f64() * f64::from(limit) / self.per.as_secs_f64();
+                let earned =
+                    at.since(self.tokens.1).as_secs_f64() * f64::from(limit) / self.per.as_secs_f64();
                 self.tokens = ((self.tokens.0 + earned).min(f64::from(most)), at.max(self.tokens.1));
                 let takes = self.tokens.0 >= 1.0;
                 self.tokens.0 -= f64::from(u8::from(takes));
@@ -112,7 +121,9 @@ impl Came {
         let (begin, end) = (START.plus(ms(from * 1000)), START.plus(ms(until * 1000)));
         let within = |all: &[Mono]| all.iter().filter(|at| **at >= begin && **at < end).count() as f64;
         let could: f64 = (from..until)
-            .map(|second| f64::from(provider.limit(START.plus(ms(second * 1000)))) / provider.per.as_secs_f64())
+            .map(|second| {
+                f64::from(provider.limit(START.plus(ms(second * 1000)))) / provider.per.as_secs_f64()
+            })
             .sum();
         let (accepted, refused) = (within(&self.accepted), within(&self.refused));
         (accepted / could, refused / (accepted + refused).max(1.0))
@@ -147,7 +158,11 @@ impl Lane {
                 match answer {
                     None => {
                         let takes = provider.takes(at, i);
-                        if takes { came.accepted.push(at) } else { came.refused.push(at) }
+                        if takes {
+                            came.accepted.push(at);
+                        } else {
+                            came.refused.push(at);
+                        }
                         coming.insert((at.plus(self.latency / 2), i), (stamp, Some(takes)));
                     }
                     Some(takes) => {

@@ -120,5 +120,5 @@ async fn purge_removes_what_is_meant() {
     assert_eq!((dry.code, dry.out.as_str()), (0, "would purge 2 dead letters\n"));
     let ran = place.run(&["dead", "purge", "--yes", "--reason", "template_missing"]);
     assert_eq!((ran.code, ran.out.as_str()), (0, "purged 2 dead letters\n"));
-    assert_eq!(listed(&place, &[]), ["stale"]);
+    assert_eq!(listed(&place, &[]), ["stale", "parked"]);
 }
