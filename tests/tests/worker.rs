@@ -104,9 +104,8 @@ async fn ten_thousand_jobs_with_every_kind_of_fault_close_the_ledger() {
     }
     println!("dead letters: {reasons:?}");
     assert_eq!(letters.len() as u64, summary.dead);
-    assert!(
-        reasons.keys().all(|r| ["invalid_request", "recipient_blocked", "attempts_exhausted"].contains(r))
-    );
+    let expected = ["invalid_request", "recipient_blocked", "attempts_exhausted", "ambiguous_parked"];
+    assert!(reasons.keys().all(|r| expected.contains(r)), "{reasons:?}");
     assert!(reasons["invalid_request"] > 50 && reasons["recipient_blocked"] > 50);
     assert!(worker.stop().await.success());
 }

@@ -157,6 +157,7 @@ impl<E: Endpoint> Lane<E> {
             replayed_at: delivery.carried.replayed_at,
             attempts,
             ambiguous,
+            moves_on: None,
             refusals: Refusals::default(),
             probed: 0,
             // Tried before by an owner that is gone: what came of it may not be on the stream.

@@ -45,6 +45,8 @@ pub(crate) enum End {
     NotMade,
     /// It was never made: its code expired on the way.
     Expired,
+    /// It was never made: what was to be looked for is not there.
+    NotFound,
 }
 
 impl<E: Endpoint> Lane<E> {
@@ -128,10 +130,16 @@ impl<E: Endpoint> Lane<E> {
         let Ended { mut held, end, pass, stamp, permit_at } = ended;
         let mut answered = match end {
             End::Answered(answered) => answered,
+            End::NotFound => {
+                drop(pass);
+                self.served.never_made(permit_at);
+                let reason = held.moves_on.take();
+                return self.not_sent(held, &stamp, reason);
+            }
             End::NotMade | End::Expired => {
                 drop(pass);
                 self.served.never_made(permit_at);
-                return self.not_sent(held, &stamp);
+                return self.not_sent(held, &stamp, None);
             }
         };
         self.unlisted.judge(&mut answered, held.keys.recipient);
@@ -160,8 +168,15 @@ impl<E: Endpoint> Lane<E> {
         if answered.outcome.may_have_been_sent() {
             held.unsure_since = held.unsure_since.or(Some(self.clock.wall_of(permit_at)));
         }
-        let disposition = decide(&attempted, &self.shared.retry, self.settings.on_ambiguous);
-        held.ambiguous += u32::from(answered.outcome.class() == Class::Ambiguous);
+        let mut disposition = decide(&attempted, &self.shared.retry, self.settings.on_ambiguous);
+        if answered.outcome.class() == Class::Ambiguous {
+            held.ambiguous = held.ambiguous.saturating_add(1);
+            if disposition == Disposition::NextProvider && self.endpoint.can_find(&held.job) {
+                // It may be there: looked for first, a moment later.
+                held.moves_on = answered.outcome.reason();
+                disposition = Disposition::RetryAfter(self.shared.retry.delay(1, 0.5));
+            }
+        }
         let answer = Answer {
             answered,
             sent_at: stamp.written_at().map(|at| self.clock.wall_of(at)),
@@ -182,9 +197,9 @@ impl<E: Endpoint> Lane<E> {
         }
     }
 
-    /// A request that was never made: its job goes back to its place, where its delivery still is ours, or
-    /// ends if its code expired.
-    fn not_sent(&mut self, mut held: Held, stamp: &Stamp) {
+    /// A request that was never made: its job goes back to its place, where its delivery still is ours, or to the
+    /// next provider where it is to move on for this reason, or ends if its code expired.
+    fn not_sent(&mut self, mut held: Held, stamp: &Stamp, moves_on: Option<Reason>) {
         self.ceiling.not_tried(stamp);
         if let Some(flying) = self.flying.remove(&held.job.id) {
             held.tag = flying.tag;
@@ -195,6 +210,8 @@ impl<E: Endpoint> Lane<E> {
         }
         if is_expired(&held, self.clock) {
             self.expire(held);
+        } else if let Some(reason) = moves_on {
+            self.fail_over_unsent(held, reason);
         } else {
             self.back_to_the_room(held, None);
         }
@@ -229,6 +246,10 @@ async fn attempt<E: Endpoint>(
         stamp.over();
         let outcome = Outcome::Accepted { message_id: Some(message_id), note: None };
         return End::Answered(Answered { outcome, http_status: None, code: None, detail: None });
+    }
+    if held.moves_on.is_some() {
+        stamp.over();
+        return End::NotFound;
     }
     if is_expired(held, clock) {
         stamp.over();

@@ -268,3 +268,41 @@ async fn an_ambiguous_end_is_sent_again_once() {
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_can_be_looked_for_is_looked_for_before_it_moves_on() {
+    for (purpose, kind) in [("findable", FactKind::Accepted), ("not-findable", FactKind::FailedOver)] {
+        let setup = Setup { ceiling: "50/s", routes: vec![login(&["p", "q"])], ..Setup::default() };
+        let mut bench = Bench::start(setup, |_, _| Outcome::Ambiguous { reason: Reason::Timeout });
+        let named = format!(r#","purpose":"{purpose}""#);
+        bench.deliver_as(&body("a", "+628111111111", &named), false, by_login());
+        bench.pass(secs(20)).await;
+        assert_eq!((bench.sent(), bench.kinds()), (vec!["a".to_owned()], vec![FactKind::Retrying, kind]));
+        let ambiguous = bench.left.values().find_map(|left| match left {
+            Left::Moved(moved) => Some((moved.carried.ambiguous, moved.carried.attempts)),
+            Left::Acknowledged | Left::Buried(_) => None,
+        });
+        assert_eq!(ambiguous, (kind == FactKind::FailedOver).then_some((1, 1)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_ambiguous_elsewhere_is_ambiguous_here() {
+    let mut bench = Bench::start(Setup::default(), |_, _| Outcome::Ambiguous { reason: Reason::Timeout });
+    let carried = otpd_queue::Carried { ambiguous: 1, attempts: 1, hops: 1, ..by_login() };
+    bench.deliver_as(&body("moved", &number(1), ""), false, carried);
+    let told = otpd_core::Fact {
+        class: Some(otpd_core::Class::Ambiguous),
+        attempt: 1,
+        ..otpd_core::Fact::new(
+            FactKind::Retrying,
+            otpd_core::JobId::parse("taken-over").unwrap(),
+            provider("p"),
+            crate::NOW,
+        )
+    };
+    bench.remember(vec![told]);
+    bench.deliver_as(&body("taken-over", &number(2), ""), true, by_login());
+    bench.pass(secs(60)).await;
+    assert_eq!((bench.sent().len(), bench.count(FactKind::Dead)), (2, 2), "one message each");
+}
