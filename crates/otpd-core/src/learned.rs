@@ -58,13 +58,13 @@ const AFTER_A_PAUSE: f64 = 2.0;
 /// What a second earns where less is accepted, and of how many seconds at most.
 const EARNED_A_SECOND: f64 = 0.05;
 const LONGEST_IDLE: Duration = Duration::from_secs(20);
-/// The longest wait between two steps over the edge: where more was taken lately, and where not.
+/// The longest wait between two steps over the edge: where more may be taken, and where not.
 const OFTEN: Duration = Duration::from_secs(3);
+const SELDOM: Duration = Duration::from_secs(15);
 /// What is worth asking often: so many times what is in force.
 const WORTH_IT: f64 = 1.3;
 /// After how many steps in vain nothing is to be gained, unless more was taken lately.
 const HOPEFUL: u32 = 40;
-const SELDOM: Duration = Duration::from_secs(15);
 /// How long it is remembered what was taken.
 const LATELY: Duration = Duration::from_secs(600);
 /// A provider that asks for a wait is asked for more so seldom that waiting costs a fortieth of the time.
@@ -98,6 +98,8 @@ pub(crate) struct Learner {
     changed_at: Mono,
     accepted: u32,
     refused: u32,
+    /// The last accepted one when it was looked whether they fill a window.
+    looked_at: Mono,
     /// The wait that the provider named last.
     named: Duration,
     /// What a whole window accepted lately.
@@ -107,7 +109,7 @@ pub(crate) struct Learner {
 
 impl Default for Learner {
     fn default() -> Self {
-        let [last_taken, paused_until, changed_at] = [Mono::default(); 3];
+        let [last_taken, paused_until, changed_at, looked_at] = [Mono::default(); 4];
         Self {
             taken: Counts::default(),
             last_taken,
@@ -118,6 +120,7 @@ impl Default for Learner {
             paused_until,
             before: (0, 0),
             changed_at,
+            looked_at,
             accepted: 0,
             refused: 0,
             named: Duration::ZERO,
@@ -275,7 +278,12 @@ impl Learner {
     pub(crate) fn raise(&mut self, now: Mono) -> bool {
         let Some(mut found) = self.found.filter(|_| now >= self.paused_until) else { return false };
         if !found.is_proved {
-            if self.accepted < found.count || !self.has_filled_a_window(&found) {
+            let is_new = self.last_taken.since(self.looked_at) >= found.per / 50;
+            if self.accepted < found.count || !is_new {
+                return false;
+            }
+            self.looked_at = self.last_taken;
+            if !self.has_filled_a_window(&found) {
                 return false;
             }
             self.prove(&mut found, now);

@@ -166,7 +166,7 @@ impl Metrics {
             paused: family!(
                 Family::default(),
                 "provider_paused",
-                "1 while the provider has asked not to be asked (429 with a wait)"
+                "1 while nothing is sent because the provider refused for a limit (429)"
             ),
             consuming: family!(
                 Family::default(),
