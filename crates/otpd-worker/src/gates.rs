@@ -156,11 +156,14 @@ impl<E: Endpoint> Lane<E> {
             self.ceiling.lower(named, now);
         }
         let whose = self.singled.refused(held.keys.recipient, scope, reason, now);
+        // A guess never costs a code that has nowhere else to go.
+        let half = held.expires_at.since(self.clock.wall()) / 2;
+        let guessed = |backoff: Duration| if self.has_next(held) { backoff } else { backoff.min(half) };
         let (own, is_accounts) = match whose {
             Whose::Account => (Duration::ZERO, true),
-            Whose::Recipient(backoff) => (wait.unwrap_or(backoff), false),
+            Whose::Recipient(backoff) => (wait.unwrap_or_else(|| guessed(backoff)), false),
             // Where a limit is known, it may be at its edge.
-            Whose::Unknown(backoff) => (wait.unwrap_or(backoff), self.ceiling.has_learned()),
+            Whose::Unknown(backoff) => (wait.unwrap_or_else(|| guessed(backoff)), self.ceiling.has_learned()),
         };
         if !own.is_zero() {
             self.pairs.pause(held.keys.recipient, now.plus(own), now);

@@ -225,6 +225,18 @@ async fn a_pair_that_is_refused_waits_four_times_as_long_each_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_guessed_wait_never_outlives_a_code_that_has_nowhere_else_to_go() {
+    for (providers, kind) in [(&["p"][..], FactKind::Accepted), (&["p", "q"], FactKind::FailedOver)] {
+        let setup = Setup { routes: vec![login(providers)], ..Setup::default() };
+        let mut bench = Bench::start(setup, |_, times| if times < 4 { pair() } else { accepted() });
+        let soon = r#","created_at":"2027-01-15T08:00:00Z","expires_at":"2027-01-15T08:00:20Z""#;
+        bench.deliver_as(&body("a", &number(1), soon), false, by_login());
+        bench.pass(secs(40)).await;
+        assert_eq!(bench.facts.last().map(|fact| fact.kind), Some(kind), "{:?}", bench.kinds());
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_unknown_refusal_of_many_is_the_accounts() {
     let unknown = |_: &otpd_core::SendJob, _: usize| Outcome::Permanent {
         reason: Reason::UnknownError,
