@@ -48,9 +48,9 @@ const HISTORY: Duration = Duration::from_secs(61);
 const CELL: Duration = Duration::from_millis(5);
 /// What is made up for where a request starts late: two places of the even flow, and this at least. More would
 /// be a burst.
-const LATE: Duration = Duration::from_millis(50);
+const LATE: Duration = Duration::from_millis(150);
 /// How many refusals an accepted request earns, how many are there at first, and how many can be saved.
-const EARNED: f64 = 0.016;
+const EARNED: f64 = 0.015;
 const SAVED: (f64, f64) = (5.0, 60.0);
 /// How many can be owed, and how many are there after a pause.
 const OWED: f64 = 4.0;
