@@ -63,6 +63,8 @@ fn permit(c: &mut Criterion) {
         attempts: 2,
         expires_at: UnixMs(300_000),
         providers_left: 1,
+        ambiguous: 0,
+        limited_for: std::time::Duration::ZERO,
         refused_alone: 0,
         now: UnixMs(1000),
         jitter: 0.5,

@@ -93,9 +93,23 @@ pub(crate) fn held_for(rate: Rate) -> Duration {
     rate.per + margin(rate.per)
 }
 
+/// How long a place of a rate is held that was measured from outside: requests take unequally long on their
+/// way, and one that comes early meets a full window.
+pub(crate) fn held_for_measured(rate: Rate) -> Duration {
+    rate.per + rate.per / 100
+}
+
 impl Limit {
     pub(crate) fn new(rate: Rate, burst: Option<u32>, now: Mono) -> Self {
-        let held_for = held_for(rate);
+        Self::held(rate, held_for(rate), burst, now)
+    }
+
+    /// A limit that was measured from outside.
+    pub(crate) fn measured(rate: Rate, now: Mono) -> Self {
+        Self::held(rate, held_for_measured(rate), None, now)
+    }
+
+    fn held(rate: Rate, held_for: Duration, burst: Option<u32>, now: Mono) -> Self {
         let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
         let bucket_burst = bucket_burst(rate, burst);
         let pace = (held_for / count.get()).max(Duration::from_nanos(1));

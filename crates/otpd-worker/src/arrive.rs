@@ -84,7 +84,7 @@ impl<E: Endpoint> Lane<E> {
         if self.session > 1 || taken.requests > 0 {
             self.ceiling.start_paced(now);
         } // else nobody was here: whatever idling earns is there
-        self.show_ceiling();
+        self.note_learned();
     }
 
     fn take_in(&mut self, delivery: Delivery) {
@@ -158,6 +158,9 @@ impl<E: Endpoint> Lane<E> {
         let span = trace::process(&self.names, &self.settings.provider, &delivery, &job.id);
         let waits_since = delivery.carried.replayed_at.unwrap_or(taken_at);
         self.metrics.queue_wait.observe(now.since(waits_since).as_secs_f64());
+        let was_ambiguous =
+            self.shared.memory.with(|memory| memory.recent.was_ambiguous(&job.id, delivery.carried.life));
+        let ambiguous = delivery.carried.ambiguous.max(u32::from(was_ambiguous));
         let was_tried_here = delivery.redelivered || was_set_aside(&delivery);
         Held {
             tag: delivery.tag,
@@ -170,6 +173,8 @@ impl<E: Endpoint> Lane<E> {
             life: delivery.carried.life,
             replayed_at: delivery.carried.replayed_at,
             attempts,
+            ambiguous,
+            moves_on: None,
             refusals: Refusals::default(),
             probed: 0,
             // Tried before by an owner that is gone: what came of it may not be on the stream.

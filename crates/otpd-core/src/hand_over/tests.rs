@@ -255,7 +255,8 @@ fn requests_are_dated_by_durations_and_never_too_early() {
 
 #[test]
 fn pauses_and_named_limits_are_taken_over() {
-    let learned = LearnedLimit { rate: "10/min".parse().unwrap(), raise_in: secs(30.0) };
+    let from = crate::checkpoint::LearnedFrom::Words;
+    let learned = LearnedLimit { rate: "10/min".parse().unwrap(), raise_in: secs(30.0), from };
     let pause = crate::checkpoint::Pause { remaining: secs(20.0), reason: Some(Reason::RateProvider) };
     let checkpoint = Checkpoint::default().with_learned(Some(learned)).with_pause(Some(pause));
     let mut hand_over = HandOver::new(&rates());
