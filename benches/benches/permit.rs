@@ -66,6 +66,8 @@ fn permit(c: &mut Criterion) {
         ambiguous: 0,
         limited_for: std::time::Duration::ZERO,
         refused_alone: 0,
+        ambiguous: 0,
+        limited_for: std::time::Duration::ZERO,
         now: UnixMs(1000),
         jitter: 0.5,
     };
