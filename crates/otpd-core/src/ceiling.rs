@@ -170,14 +170,17 @@ impl Ceiling {
         }
     }
 
-    /// Counts the requests of other owners: in windows up to [`LONG`] those that were read one by one
-    /// (`short`). In longer ones those too (`long`), but at least as much as `view` says, which is an account
-    /// of all requests, our own included.
+    /// Counts the requests of other owners: in windows up to [`LONG`] those of the last minute (`short`). In longer
+    /// ones, and in those that may come, all that were read one by one (`long`), but at least as much as `view`
+    /// says, which is an account of all requests, our own included.
     pub(crate) fn take_over(&mut self, short: &Counts, long: &Counts, view: &Counts, now: Mono) {
         for limit in self.all_limits() {
             let is_long = limit.rate().per > LONG;
             for (at, count) in if is_long { long } else { short }.iter() {
-                limit.count_foreign(at, count);
+                limit.count_in_window(at, count);
+            }
+            for (at, count) in long.iter() {
+                limit.remember_foreign(at, count);
             }
             if is_long && !view.is_empty() {
                 limit.reconcile(view, now);

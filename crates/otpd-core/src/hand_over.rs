@@ -54,6 +54,9 @@ const MOST_SINCE: usize = 4096;
 const CELL: Duration = Duration::from_millis(5);
 /// In how many cells of each window requests are counted, where they are many, and when that begins.
 const STEPS: (u32, usize) = (512, 2048);
+/// The windows, beside those of the ceiling, by which it is decided how coarsely requests of long ago are counted.
+const LADDER: [Duration; 3] =
+    [Duration::from_secs(600), Duration::from_secs(3600), Duration::from_secs(86_400 + 1)];
 /// How many former owners are remembered, so that late news of theirs is recognised.
 const FORMER: usize = 16;
 
@@ -290,13 +293,20 @@ impl HandOver {
             }
         }
         ceiling.take_over(&self.short, &self.long, &view, now);
-        let requests = self.short.len().max(self.long.len()).max(view.len());
+        let in_windows = self.windows.last().map_or(0, |longest| self.long.within(*longest, now).len());
+        let requests = self.short.len().max(in_windows).max(view.len());
         if requests > 0 {
             ceiling.start_paced(now);
         }
         (self.short, self.long) = <(Counts, Counts)>::default();
         self.since.clear();
         TakenOver { requests, pause: self.pause(now) }
+    }
+
+    /// True if requests were read that no ceiling was told of yet.
+    #[must_use]
+    pub fn has_untold(&self) -> bool {
+        !self.long.is_empty()
     }
 
     /// Until when the provider wants nothing, as far as other owners told, and why.
@@ -381,11 +391,8 @@ impl HandOver {
 
     fn count(&mut self, at: Mono, request: &Request) {
         self.short.add_rounded(at, 1, CELL);
-        if self.windows.is_empty() {
-            return;
-        }
         self.long.add(at, 1);
-        if request.in_checkpoint {
+        if request.in_checkpoint || self.windows.is_empty() {
             return;
         }
         self.since.push_back(Counted { at, announced_at: request.announced_at, claim: request.claim });
@@ -413,12 +420,12 @@ impl HandOver {
         }
         self.sweep_at = (2 * self.followed.len()).clamp(256, MOST_FOLLOWED);
         self.short.forget(LONG + Duration::from_secs(1), now);
-        if let Some(longest) = self.windows.last() {
-            let (steps, most) = STEPS;
-            for counts in [&mut self.long, &mut self.checkpoint] {
-                counts.forget(*longest, now);
-                counts.coarsen(&self.windows, steps, most, now);
-            }
+        let (steps, most) = STEPS;
+        let mut ladder: Vec<Duration> = self.windows.iter().copied().chain(LADDER).collect();
+        ladder.sort_unstable();
+        for counts in [&mut self.long, &mut self.checkpoint] {
+            counts.forget(ladder.last().copied().unwrap_or_default(), now);
+            counts.coarsen(&ladder, steps, most, now);
         }
     }
 }

@@ -243,7 +243,17 @@ impl Limit {
 
     /// Counts requests of others at `at`.
     pub(crate) fn count_foreign(&mut self, at: Mono, count: u32) {
+        self.count_in_window(at, count);
+        self.remember_foreign(at, count);
+    }
+
+    /// Counts requests of others at `at` in this limit's own window alone.
+    pub(crate) fn count_in_window(&mut self, at: Mono, count: u32) {
         self.earlier.add(at, count);
+    }
+
+    /// Remembers requests of others at `at` for windows to come, where this limit is the one that does.
+    pub(crate) fn remember_foreign(&mut self, at: Mono, count: u32) {
         if let Some(past) = &mut self.past {
             past.add_rounded(at, count, SECOND);
         }

@@ -311,6 +311,7 @@ impl<E: Endpoint> Lane<E> {
         }
         if now.since(self.gauges_at) >= GAUGES_EVERY {
             self.gauges_at = now;
+            self.count_late(now);
             let oldest = self.room.oldest().map_or(Duration::ZERO, |at| self.clock.wall().since(at));
             self.metrics.oldest.set(oldest.as_secs_f64());
             self.metrics.ceiling_used.set(self.ceiling.used_ratio(now));
@@ -321,6 +322,13 @@ impl<E: Endpoint> Lane<E> {
         self.shared.board.say(&self.settings.provider, self.estimate(TrafficClass::Bulk, now));
         self.metrics.waiting.set(i64::try_from(self.room.len()).unwrap_or(i64::MAX));
         self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
+    }
+
+    /// A window that has become longer counts what its lane's owners sent long ago as soon as that is read.
+    fn count_late(&mut self, now: Mono) {
+        if self.window_is_ours && self.lease.holds(self.session) && !self.settings.ceiling.is_empty() {
+            self.shared.memory.count_late(&self.settings.provider, &mut self.ceiling, now);
+        }
     }
 
     /// Writes down what the next owner must know beside the facts of the last minute, if there is any.

@@ -106,6 +106,15 @@ impl Memory {
             .unwrap_or_default()
     }
 
+    /// Counts what was read since then: of times before, for a window that has become longer.
+    pub(crate) fn count_late(&self, provider: &ProviderName, ceiling: &mut Ceiling, now: Mono) {
+        self.with(|memory| {
+            if let Some(requests) = memory.hand_over(provider).filter(|requests| requests.has_untold()) {
+                requests.apply(ceiling, now);
+            }
+        });
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

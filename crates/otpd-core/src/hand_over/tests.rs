@@ -284,6 +284,30 @@ fn pauses_and_named_limits_are_taken_over() {
     assert_eq!(hand_over.pause(NOW.plus(secs(9.0))), None);
 }
 
+/// Fault: a ceiling of short windows took over the last minute alone, and one that became longer began with that.
+#[test]
+fn a_longer_window_counts_what_former_owners_sent_before() {
+    let mut said: Vec<Said> = (0..50)
+        .flat_map(|n| {
+            let (job, at) = (format!("j{n}"), f64::from(6 * n));
+            [sending(&job, at), answered(&job, at + 1.0, true)]
+        })
+        .collect();
+    said.push(sending("on-its-way", 299.0));
+    for longer in ["60/10min", "60/h", "60/d"] {
+        let short: Vec<Rate> = vec!["100/s".parse().unwrap()];
+        let mut hand_over = heard(&said);
+        hand_over.set_rates(&short);
+        let mut ceiling = Ceiling::new(&short, None, NOW);
+        let now = NOW.plus(secs(400.0));
+        let taken = hand_over.apply(&mut ceiling, now);
+        assert_eq!(taken.requests, 0, "none that the ceiling in force counts");
+        hand_over.apply(&mut ceiling, now);
+        ceiling.reconfigure(&[longer.parse().unwrap()], None, now);
+        assert_eq!(counted(&ceiling, 400.0), 51, "{longer}");
+    }
+}
+
 #[test]
 fn what_is_followed_is_bounded() {
     let mut hand_over = HandOver::new(&rates());
