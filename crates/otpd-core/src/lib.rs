@@ -31,6 +31,7 @@ pub mod outcome;
 pub mod pace;
 pub mod phone;
 pub mod rate;
+mod read_at;
 pub mod reason;
 pub mod recent;
 pub mod recipient;

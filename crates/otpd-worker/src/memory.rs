@@ -238,4 +238,16 @@ mod tests {
         memory.set_ceiling(&provider(), &["100/s".parse().unwrap()]);
         assert!(memory.knows_window(&provider(), minutes(3)));
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn recipients_that_are_forgotten_too_early_are_counted() {
+        let memory = Memory::new(Clock::held(WALL), vec!["1000/d".parse().unwrap()]);
+        let most = memory.with(|memory| memory.recipients.most());
+        let now = memory.clock.mono();
+        for n in 1..=most as u64 + 7 {
+            assert_eq!(memory.forgotten_recipients(), n.saturating_sub(most as u64 + 1));
+            memory.with(|memory| memory.recipients.sent(otpd_core::recipient::RecipientKey(n), now));
+        }
+        assert_eq!(memory.forgotten_recipients(), 7);
+    }
 }

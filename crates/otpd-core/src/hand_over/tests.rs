@@ -253,6 +253,37 @@ fn requests_are_dated_by_durations_and_never_too_early() {
     assert!((free_at(&said, 122.0) - 120.9).abs() < 0.02, "{}", free_at(&said, 122.0));
 }
 
+/// Fault: a checkpoint of an owner that went by shorter windows, or by none, took the place of one that accounted
+/// for all of them: live, and in a past that is told newest first.
+#[test]
+fn a_checkpoint_that_accounts_for_less_takes_nothing_away() {
+    let made = |at: f64, rates: &[Rate], requests: u32| {
+        let mut counts = Counts::default();
+        counts.add(NOW.plus(secs(at)), requests);
+        Checkpoint::new(WALL.plus(secs(300.0 + at)), counts, rates, NOW.plus(secs(at)))
+    };
+    let (whole, short): (_, Vec<Rate>) = (made(1.0, &rates(), 7), vec!["100/2min".parse().unwrap()]);
+    for less in [made(30.0, &short, 2), made(30.0, &[], 0)] {
+        for claim in ["x", "y"] {
+            let mut told = [("x", &whole, 1.0), (claim, &less, 30.0)];
+            for is_past in [false, true] {
+                let mut hand_over = HandOver::new(&rates());
+                for (claim, checkpoint, at) in &told {
+                    let read = match is_past {
+                        false => ReadAt::live(NOW.plus(secs(*at)), WALL.plus(secs(*at))),
+                        true => ReadAt::past(NOW.plus(secs(40.0)), WALL.plus(secs(340.0))),
+                    };
+                    hand_over.note_opened(claim, Some(checkpoint), read);
+                }
+                let mut ceiling = Ceiling::new(&rates(), None, NOW);
+                hand_over.apply(&mut ceiling, NOW.plus(secs(40.0)));
+                assert_eq!(counted(&ceiling, 40.0), 7, "{claim}, past {is_past}: {less:?}");
+                told.reverse();
+            }
+        }
+    }
+}
+
 #[test]
 fn pauses_and_named_limits_are_taken_over() {
     let from = crate::checkpoint::LearnedFrom::Words;
