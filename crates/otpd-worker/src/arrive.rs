@@ -73,9 +73,6 @@ impl<E: Endpoint> Lane<E> {
         if self.shared.memory.with(|memory| memory.was_served_lately(provider, wall)) {
             self.breaker.trust();
         }
-        if self.settings.ceiling.is_empty() {
-            return;
-        }
         let taken = self.shared.memory.take_over(&self.settings.provider, &mut self.ceiling, now);
         if let Some((until, _)) = taken.pause.filter(|(until, _)| *until > now) {
             self.paused_until = self.paused_until.max(Some(until));
