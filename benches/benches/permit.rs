@@ -63,8 +63,6 @@ fn permit(c: &mut Criterion) {
         attempts: 2,
         expires_at: UnixMs(300_000),
         providers_left: 1,
-        ambiguous: 0,
-        limited_for: std::time::Duration::ZERO,
         refused_alone: 0,
         ambiguous: 0,
         limited_for: std::time::Duration::ZERO,
