@@ -83,6 +83,8 @@ pub struct HandOver {
     pause: Option<(Mono, Option<Reason>)>,
     /// The time of the last news of a pause.
     pause_at: UnixMs,
+    /// The claim of the owner who told it.
+    pause_claim: u32,
     answers: Answers,
     /// The owners, the last of them the current one.
     claims: VecDeque<Box<str>>,
@@ -293,8 +295,10 @@ impl HandOver {
     }
 
     fn told_of_pause(&mut self, pause: Option<(Mono, Option<Reason>)>, at: UnixMs, read: ReadAt) {
-        if read.is_live() || at >= self.pause_at {
-            (self.pause, self.pause_at) = (pause, at);
+        // Of one owner the later word counts, whichever way it came; of another one there is no comparing.
+        let is_anothers = read.is_live() && self.pause_claim != self.claim;
+        if is_anothers || at >= self.pause_at {
+            (self.pause, self.pause_at, self.pause_claim) = (pause, at, self.claim);
         }
     }
 

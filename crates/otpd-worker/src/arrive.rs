@@ -2,8 +2,9 @@
 //! without a request, or was known already.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use otpd_core::admission::{Arrival, Arriving, arrive};
+use otpd_core::admission::{Arrival, Arriving, SKEW, arrive};
 use otpd_core::{FactKind, Known, Reason, Refusals, Route, SendJob, UnixMs};
 use otpd_queue::{Delivery, Inbound, Section, Settlement, Then};
 
@@ -57,8 +58,9 @@ impl<E: Endpoint> Lane<E> {
         }
     }
 
-    /// The session is at its end: what waits goes to the next owner now, and what is under way as it ends.
-    fn hand_back(&self, session: u32) {
+    /// The session is at its end: what waits goes to the next owner now, and what is under way as it ends. Again
+    /// where that does not end the job.
+    pub(crate) fn hand_back(&self, session: u32) {
         self.settler.hand_back(session, self.flying.values().map(|flying| flying.tag).collect());
     }
 
@@ -226,7 +228,10 @@ fn arriving(job: &SendJob, delivery: &Delivery, now: UnixMs) -> Arriving {
     // A body that does not say when it was made was given the time at which it was taken.
     let taken_at = delivery.taken_at.map_or(now, |at| at.min(now));
     let created_at = Some(job.created_at).filter(|at| *at != taken_at && *at <= now);
-    let published_at = delivery.taken_at.map(|at| at.min(now));
+    // AMQP's own times have seconds: it may have been their end. What is of the future proves nothing.
+    let by_the_second = |at: UnixMs| if at.0 % 1000 == 0 { at.plus(Duration::from_millis(999)) } else { at };
+    let published_at = delivery.taken_at.filter(|at| *at <= now.plus(SKEW));
+    let published_at = published_at.map(|at| by_the_second(at).min(now));
     Arriving {
         life: carried.life,
         redelivered: delivery.redelivered,

@@ -211,7 +211,7 @@ impl<E: Endpoint> Lane<E> {
         }
         self.take_back(&mut held);
         if self.draining || !self.lease.holds(held.tag.session) {
-            return;
+            return self.hand_back(held.tag.session);
         }
         if is_expired(&held, self.clock) {
             self.expire(held);

@@ -46,7 +46,7 @@ impl<E: Endpoint> Lane<E> {
         }
         self.hand_in(fact, Then::Keep, &held.span);
         if self.draining || !self.lease.holds(held.tag.session) {
-            return; // the next owner reads the fact, or the delivery comes again
+            return self.hand_back(held.tag.session); // the next owner reads the fact
         }
         self.defer(held, wait);
     }
@@ -68,9 +68,10 @@ impl<E: Endpoint> Lane<E> {
         fact.next_attempt_at = Some(now.plus(wait));
         self.hand_in(fact, Then::Keep, &held.span);
         self.take_back(&mut held);
-        if !self.draining && self.lease.holds(held.tag.session) {
-            self.defer(held, wait);
+        if self.draining || !self.lease.holds(held.tag.session) {
+            return self.hand_back(held.tag.session);
         }
+        self.defer(held, wait);
     }
 
     /// Into the room again, unless a newer code has come meanwhile, or the provider's pause outlives its code.
