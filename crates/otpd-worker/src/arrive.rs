@@ -229,7 +229,8 @@ fn arriving(job: &SendJob, delivery: &Delivery, now: UnixMs) -> Arriving {
     let taken_at = delivery.taken_at.map_or(now, |at| at.min(now));
     let created_at = Some(job.created_at).filter(|at| *at != taken_at && *at <= now);
     // AMQP's own times have seconds: it may have been their end. What is of the future proves nothing.
-    let by_the_second = |at: UnixMs| if at.0 % 1000 == 0 { at.plus(Duration::from_millis(999)) } else { at };
+    let by_the_second =
+        |at: UnixMs| if at.0.is_multiple_of(1000) { at.plus(Duration::from_millis(999)) } else { at };
     let published_at = delivery.taken_at.filter(|at| *at <= now.plus(SKEW));
     let published_at = published_at.map(|at| by_the_second(at).min(now));
     Arriving {
