@@ -5,7 +5,7 @@ use std::time::Duration;
 use otpd_core::{RecipientHasher, RetryPolicy, RouteTable};
 use toml::Table;
 
-use super::broker::{Address, UrlSource, has_password};
+use super::broker::{Address, BrokerSources, UrlSource, authorities, has_password};
 use super::check::Check;
 use super::document::{BrokerSection, Document, RetrySection};
 use super::issue::Place;
@@ -112,10 +112,17 @@ fn broker(check: &mut Check, section: &BrokerSection, environment: &Environment)
         );
     }
     let sources = section.url.as_ref().map(|urls| urls.0.as_slice());
-    Broker {
-        address: sources.and_then(|sources| address(check, sources, environment)),
-        prefix: prefix.clone(),
-    }
+    let address = sources.and_then(|sources| address(check, sources, environment));
+    let ca = section.ca.as_ref().and_then(|source| {
+        let found = authorities(source, environment);
+        found.map_err(|problem| check.error(&KeyPath::of(&["broker", "ca"]), problem)).ok()
+    });
+    let sources = BrokerSources {
+        urls: sources.unwrap_or_default().to_vec(),
+        ca: section.ca.clone(),
+        environment: environment.clone(),
+    };
+    Broker { address, ca, prefix: prefix.clone(), sources }
 }
 
 /// The least bytes of a key that numbers cannot be tried against.
