@@ -64,6 +64,15 @@ impl BrokerUrl {
         Self(uri)
     }
 
+    /// The host, where it is spoken to in clear text.
+    #[must_use]
+    pub fn clear_text_host(&self) -> Option<&str> {
+        match self.0.scheme {
+            AMQPScheme::AMQP => Some(&self.0.authority.host),
+            AMQPScheme::AMQPS => None,
+        }
+    }
+
     /// Whether both are the same place, spoken to in the same way, whoever it is that speaks.
     #[must_use]
     pub fn is_same_place(&self, other: &Self) -> bool {

@@ -101,6 +101,11 @@ impl fmt::Debug for BrokerSources {
 }
 
 impl BrokerSources {
+    /// True if the config names no address.
+    pub(super) fn names_no_url(&self) -> bool {
+        self.urls.is_empty()
+    }
+
     /// Reads addresses where `former` did.
     pub(crate) fn keep_urls_of(&mut self, former: &Self) {
         self.urls.clone_from(&former.urls);

@@ -13,6 +13,7 @@ mod admin_listen;
 pub mod broker;
 mod build;
 mod check;
+mod clear_text;
 pub mod document;
 pub mod issue;
 mod layers;
@@ -95,6 +96,12 @@ impl PartialEq for Broker {
 }
 
 impl Broker {
+    /// False if the config says where it is by a secret that is not there; see [`Environment::with_stand_ins`].
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.address.is_some() || self.sources.names_no_url()
+    }
+
     /// Where jobs are queued: RabbitMQ on this machine, unless the config says otherwise.
     #[must_use]
     pub fn address(&self) -> Address {

@@ -12,7 +12,7 @@
 pub mod difference;
 mod metrics;
 pub mod snapshot;
-mod waiting;
+pub(crate) mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,18 +16,18 @@ use crate::config::path::KeyPath;
 use crate::config::{Config, ProviderConfig};
 
 /// A changed config, divided.
-pub(super) struct Divided {
+pub(crate) struct Divided {
     /// What can be followed, with everything else as it is in effect.
-    pub(super) snapshot: Snapshot,
+    pub(crate) snapshot: Snapshot,
     /// The keys that are followed.
-    pub(super) live: Vec<Change>,
+    pub(crate) live: Vec<Change>,
     /// The keys that only a restart applies.
-    pub(super) waiting: Vec<Change>,
+    pub(crate) waiting: Vec<Change>,
 }
 
 impl Divided {
     /// Divides what is different in `found`.
-    pub(super) fn of(in_effect: &Snapshot, found: &Snapshot) -> Self {
+    pub(crate) fn of(in_effect: &Snapshot, found: &Snapshot) -> Self {
         let changes = between(in_effect, found);
         let (waiting, live): (Vec<Change>, Vec<Change>) =
             changes.into_iter().partition(|change| waits(change, &in_effect.config, &found.config));
