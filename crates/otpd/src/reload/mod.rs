@@ -3,7 +3,7 @@
 //!
 //! A wrong config is refused as a whole: the new config is read and checked as `otpd config check` does it, its
 //! providers are set up; only then the lanes are told. Whatever is wrong on the way, the config in effect
-//! stays, in everything. What only a restart can change waits for it ([`waiting`]), named in the log and in a
+//! stays, in everything. What only a restart can change waits for it (`waiting.rs`), named in the log and in a
 //! metric, and holds up nothing else: a rotated password must not wait for a port.
 //!
 //! Found by content and not by time: Kubernetes mounts swap links. A config is used when it was read
