@@ -1,5 +1,7 @@
 //! `otpd config`, and `otpd topology`.
 
+use std::io::{BufRead, BufReader};
+
 use serde_json::Value;
 
 use crate::{LAPTOP, Place};
@@ -64,6 +66,22 @@ fn a_pipeline_checks_without_secrets() {
             && ran.err.contains("limits.key: the secret's file empty is empty"),
         "{ran:?}"
     );
+}
+
+#[test]
+fn clear_text_to_another_machine_is_told_by_check_and_at_the_start() {
+    let told = "providers.verihubs.base_url: is http:// to another machine";
+    let elsewhere = "base_url = \"http://192.0.2.1\"\n[admin]\nlisten = \"127.0.0.1:0\"\n[routes";
+    let place = Place::new(&LAPTOP.replace("[routes", elsewhere));
+    let ran = place.run(&["config", "check"]);
+    assert!(ran.code == 0 && ran.err.contains(told), "{ran:?}");
+    let mut worker = place.command(&["worker"]).spawn().unwrap();
+    // The first lines, before anything else is looked at.
+    let mut lines = BufReader::new(worker.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let found = lines.by_ref().take(5).any(|line| line.contains("WARN") && line.contains(told));
+    worker.kill().unwrap();
+    worker.wait().unwrap();
+    assert!(found);
 }
 
 #[test]
