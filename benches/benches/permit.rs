@@ -64,6 +64,8 @@ fn permit(c: &mut Criterion) {
         expires_at: UnixMs(300_000),
         providers_left: 1,
         refused_alone: 0,
+        ambiguous: 0,
+        limited_for: std::time::Duration::ZERO,
         now: UnixMs(1000),
         jitter: 0.5,
     };

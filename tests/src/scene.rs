@@ -1,7 +1,7 @@
 //! A whole scene for end-to-end tests: a private broker, mock providers, worker processes, and the
 //! ledger that must close at the end.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -414,17 +414,6 @@ impl Scene {
     #[must_use]
     pub fn duplicates(&self) -> u64 {
         self.mock.stats().accounts.iter().map(|a| a.duplicates).sum()
-    }
-
-    /// Attempts by job id, as the last fact of each says.
-    #[must_use]
-    pub fn attempts(&self) -> HashMap<String, u32> {
-        let mut attempts = HashMap::new();
-        for fact in &self.seen {
-            let most = attempts.entry(fact.job.to_string()).or_insert(0);
-            *most = fact.attempt.max(*most);
-        }
-        attempts
     }
 
     /// What the workers logged.

@@ -166,7 +166,8 @@ async fn a_named_wait_is_kept_by_the_whole_lane() {
     scene.until("the lane to be in its stride", |s| s.ended() >= 75).await;
     let plan = FaultPlan::parse(Kind::Verihubs, "429(3s)=100%").unwrap();
     scene.mock.control(&Control::faults(plan));
-    eventually("a 429", PATIENCE, || async { (answered(&scene, Kind::Verihubs, 429) > 0).then_some(()) })
+    // Verihubs does not say whom it concerns: the second number shows that it is the account.
+    eventually("two 429", PATIENCE, || async { (answered(&scene, Kind::Verihubs, 429) > 1).then_some(()) })
         .await;
     scene.mock.control(&Control::faults(FaultPlan::none(Kind::Verihubs)));
     scene.until_all_ended().await;
@@ -176,7 +177,7 @@ async fn a_named_wait_is_kept_by_the_whole_lane() {
     let refused = answered(&scene, Kind::Verihubs, 429);
     println!("429 with 3 s to wait: {refused} met it, then a pause of {:.2} s", gap as f64 / 1e6);
     // Had anybody asked within the wait, there would be no such pause.
-    assert!(refused <= 4, "{refused} met the 429");
+    assert!(refused <= 5, "{refused} met the 429");
     assert!((2_950_000..5_000_000).contains(&gap), "a pause of {gap} us");
     assert_eq!((summary.accepted, scene.duplicates()), (250, 0), "{summary}");
     drop(worker);

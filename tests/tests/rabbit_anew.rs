@@ -40,15 +40,19 @@ impl Listener for CutsOff {
     }
 }
 
+/// Facts of another lane.
+fn past(facts: usize) -> impl Iterator<Item = Fact> {
+    let at = now();
+    (0..facts).map(move |n| Fact::new(FactKind::Accepted, job(&format!("old-{n}")), provider("z"), at))
+}
+
 async fn the_stream_is_made_anew_among(facts: usize) {
     let broker = Broker::shared();
     let proxy = Arc::new(Proxy::start(broker.address()).await);
     let plan = plan(&broker.prefix(), &[LANE]);
     let operator = rabbit(&broker.url(), &plan);
     operator.apply_topology().await.unwrap();
-    let at = now();
-    let past = (0..facts).map(|n| Fact::new(FactKind::Accepted, job(&format!("old-{n}")), provider("z"), at));
-    publish_past(&broker.url(), &plan, past).await;
+    publish_past(&broker.url(), &plan, past(facts)).await;
     enqueue_all(&operator, LANE, ["job".to_owned()]).await;
 
     let worker = rabbit(&proxy.url(), &plan);
@@ -78,12 +82,12 @@ async fn a_stream_of_several_pieces_that_is_made_anew_holds_no_lane() {
     the_stream_is_made_anew_among(30_000).await;
 }
 
-/// Fault: a worker whose reader had nothing to wait for asked the reading that the broker had ended again and
-/// again, without ever giving way: it did nothing else any more.
+/// Fault: the reader went on waiting for the record after its last one, which a new stream has only much later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_worker_goes_on_when_its_stream_is_made_anew() {
     let broker = Broker::shared();
     let scene = one_lane(broker, "ceiling = \"50/s\"", "", "2ms..5ms").await;
+    publish_past(&broker.url(), &scene.plan, past(500)).await;
     let worker = scene.worker();
     worker.ready().await;
     let admin = channel(&broker.url()).await;

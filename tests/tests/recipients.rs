@@ -1,7 +1,14 @@
 //! One recipient's limit over a fleet: with `limits.key` it holds over lanes of different workers and over a
 //! restart; without the key each worker counts for itself, and says so.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 use bytes::Bytes;
 use otpd_core::{FactKind, Reason};
@@ -97,6 +104,8 @@ async fn with_a_key_a_limit_holds_over_lanes_workers_and_restarts() {
     }
     println!("2/h for one recipient, by a, b, a, b, restart, a, b: {sent:?}");
     assert_eq!(sent, [true, true, false, false, false, false]);
+    let (_, metrics) = fleet.workers[0].admin("/metrics").await.unwrap();
+    assert!(metrics.contains("\notpd_recipients_forgotten_total 0\n"), "{metrics}");
     let summary = fleet.scene.close();
     assert_eq!((summary.accepted, summary.dead), (8, 4), "{summary}");
     assert!(!fleet.scene.log().contains("limits.key is not set"));

@@ -186,8 +186,12 @@ impl Breaker {
                     Change::None
                 }
             }
-            // The account is served, only not so fast; that is the ceiling's affair.
-            Outcome::RateLimited { .. } => Change::None,
+            // Too fast is the ceiling's affair, and says neither that the account is served nor that it is not: a
+            // probe that met it found out nothing.
+            Outcome::RateLimited { .. } => {
+                self.learned_nothing(is_probe, now);
+                Change::None
+            }
         }
     }
 
@@ -230,7 +234,8 @@ impl Breaker {
         }
     }
 
-    /// A probe met a refusal that says nothing about the account: the next one waits as long again.
+    /// A probe met a refusal that says nothing about the account: the next one waits as long again, or the
+    /// breaker would let out one after the other.
     fn learned_nothing(&mut self, is_probe: bool, now: Mono) {
         if let (true, State::Open { probe_at, wait, .. }) = (is_probe, &mut self.state) {
             *probe_at = now.plus(*wait);
@@ -315,7 +320,7 @@ mod tests {
         let limited =
             Outcome::RateLimited { reason: Reason::RatePair, scope: Scope::Pair, wait: None, limit: None };
         assert_eq!(breaker.judge(probe, &limited, &mut Refusals::default(), after(1)), Change::None);
-        assert_eq!(breaker.gate(0, after(1)), Gate::Go, "it learned nothing");
+        assert_eq!(breaker.gate(0, after(1)), Gate::At(after(2)), "it learned nothing");
     }
 
     #[test]

@@ -24,9 +24,10 @@
 use std::time::Duration;
 
 use crate::arrival::Answers;
-use crate::checkpoint::{Checkpoint, LONG, LearnedLimit};
+use crate::checkpoint::{Checkpoint, LONG, LearnedFrom, LearnedLimit};
 use crate::clock::{Mono, UnixMs};
 use crate::counts::Counts;
+use crate::learned::Learner;
 use crate::limit::Limit;
 use crate::rate::Rate;
 use crate::reserve::Interactive;
@@ -47,6 +48,10 @@ pub struct Ceiling {
     limits: Vec<Limit>,
     /// A limit that the provider named, below the configured ones, for as long as it is believed.
     learned: Option<Learned>,
+    /// What refusals taught that named nothing, and its log of requests.
+    learner: Learner,
+    measured: Option<Limit>,
+    was_learned: bool,
     answers: Answers,
     interactive: Interactive,
 }
@@ -101,17 +106,19 @@ impl Ceiling {
         self.learned = self.learned.take().filter(|learned| {
             configured.is_none_or(|configured| learned.limit.rate().per_second() < configured)
         });
+        self.follow_learner(now);
     }
 
-    /// The rates alone, a second.
-    fn configured(&self) -> Option<f64> {
+    /// What the configured limits allow a second; `None` where there are none.
+    #[must_use]
+    pub fn configured(&self) -> Option<f64> {
         self.limits.iter().map(|l| l.rate().per_second()).min_by(f64::total_cmp)
     }
 
     /// Whether there is any limit.
     #[must_use]
     pub fn is_unlimited(&self) -> bool {
-        self.limits.is_empty() && self.learned.is_none()
+        self.limits.is_empty() && !self.has_learned()
     }
 
     /// Takes a permit for one request that starts now.
@@ -120,7 +127,8 @@ impl Ceiling {
     /// [`ReadyAt`] where a limit says no; then nothing is charged.
     pub fn take(&mut self, now: Mono) -> Result<Stamp, ReadyAt> {
         let usual = self.answers.usual();
-        let mut denied: Option<ReadyAt> = None;
+        let ready_at = self.learner.ready_at();
+        let mut denied = (ready_at > now).then_some(ReadyAt::At(ready_at));
         for limit in self.all_limits() {
             denied = later(denied, limit.denies(now, usual));
         }
@@ -131,6 +139,7 @@ impl Ceiling {
         for limit in self.all_limits() {
             limit.charge(stamp.clone());
         }
+        self.learner.started(now);
         Ok(stamp)
     }
 
@@ -161,14 +170,17 @@ impl Ceiling {
         }
     }
 
-    /// Counts the requests of other owners: in windows up to [`LONG`] those that were read one by one
-    /// (`short`). In longer ones those too (`long`), but at least as much as `view` says, which is an account
-    /// of all requests, our own included.
+    /// Counts the requests of other owners: in windows up to [`LONG`] those of the last minute (`short`). In longer
+    /// ones, and in those that may come, all that were read one by one (`long`), but at least as much as `view`
+    /// says, which is an account of all requests, our own included.
     pub(crate) fn take_over(&mut self, short: &Counts, long: &Counts, view: &Counts, now: Mono) {
         for limit in self.all_limits() {
             let is_long = limit.rate().per > LONG;
             for (at, count) in if is_long { long } else { short }.iter() {
-                limit.count_foreign(at, count);
+                limit.count_in_window(at, count);
+            }
+            for (at, count) in long.iter() {
+                limit.remember_foreign(at, count);
             }
             if is_long && !view.is_empty() {
                 limit.reconcile(view, now);
@@ -185,10 +197,13 @@ impl Ceiling {
             Some(limit) if limit.rate().per > LONG => limit.requests(now),
             Some(_) | None => Default::default(),
         };
-        let learned = self
-            .learned
-            .as_ref()
-            .map(|learned| LearnedLimit { rate: learned.limit.rate(), raise_in: learned.step_at.since(now) });
+        let named = self.learned.as_ref().map(|learned| LearnedLimit {
+            rate: learned.limit.rate(),
+            raise_in: learned.step_at.since(now),
+            from: LearnedFrom::Words,
+        });
+        let slower = |a: &LearnedLimit, b: &LearnedLimit| a.rate.per_second().total_cmp(&b.rate.per_second());
+        let learned = named.into_iter().chain(self.learner.limit(now)).min_by(slower);
         let rates: Vec<Rate> = self.limits.iter().map(Limit::rate).collect();
         Checkpoint::new(at, requests, &rates, now).with_learned(learned)
     }
@@ -204,7 +219,10 @@ impl Ceiling {
     /// Takes over what the owner before had learned, or had not: then what was learned here before is over.
     pub(crate) fn adopt(&mut self, learned: Option<LearnedLimit>, now: Mono) {
         let believed = learned.filter(|l| self.configured().is_none_or(|c| l.rate.per_second() < c));
-        let Some(LearnedLimit { rate, raise_in }) = believed else {
+        self.learner.adopt(believed.filter(|l| l.from == LearnedFrom::Refusals), now);
+        self.follow_learner(now);
+        let named = believed.filter(|l| l.from == LearnedFrom::Words);
+        let Some(LearnedLimit { rate, raise_in, .. }) = named else {
             self.learned = None;
             return;
         };
@@ -228,14 +246,65 @@ impl Ceiling {
         true
     }
 
-    /// True while a limit that the provider named is in force.
+    /// True while a limit is in force that the provider named or its refusals taught.
     #[must_use]
     pub const fn has_learned(&self) -> bool {
-        self.learned.is_some()
+        self.learned.is_some() || self.measured.is_some()
+    }
+
+    /// True if a limit was ever learned here, even if it is over: the next owner must know that too.
+    #[must_use]
+    pub const fn was_learned(&self) -> bool {
+        self.has_learned() || self.was_learned
+    }
+
+    /// The request of `stamp` was accepted by the provider.
+    pub fn accepted(&mut self, stamp: &Stamp, now: Mono) {
+        self.learner.accepted(stamp.written_at().unwrap_or(now), now);
+    }
+
+    /// True until a request is accepted after a pause that followed a refusal: one at a time is enough to ask
+    /// whether it is over.
+    #[must_use]
+    pub const fn asks_one_at_a_time(&self) -> bool {
+        self.learner.asks()
+    }
+
+    /// The request of `stamp` was refused because of the whole account's limit, of which the answer told nothing but
+    /// perhaps a wait (`named`). From now on no more is sent than is really taken. Gives the pause that
+    /// follows where the answer names none.
+    pub fn refused(&mut self, stamp: &Stamp, named: Option<Duration>, now: Mono) -> Option<Duration> {
+        let pause = self.learner.refused(stamp.written_at().unwrap_or(now), named, now);
+        self.follow_learner(now);
+        pause
+    }
+
+    /// Keeps the log of requests for the limit that was measured.
+    fn follow_learner(&mut self, now: Mono) {
+        self.learner.bound(self.configured());
+        let before = self.measured.take();
+        self.measured = self.learner.rate().map(|rate| match before {
+            Some(limit) if limit.rate() == rate => limit,
+            Some(before) => {
+                let mut limit = Limit::measured(rate, now);
+                limit.inherit(before);
+                limit
+            }
+            None => Limit::measured(rate, now),
+        });
+        self.was_learned |= self.measured.is_some();
     }
 
     /// Raises a learned limit when its time has come; says whether it did.
     pub fn recover(&mut self, now: Mono) -> bool {
+        let is_raised = self.learner.raise(now);
+        if is_raised {
+            self.follow_learner(now);
+        }
+        self.recover_named(now) || is_raised
+    }
+
+    fn recover_named(&mut self, now: Mono) -> bool {
         let Some(learned) = self.learned.as_ref().filter(|l| l.step_at <= now) else { return false };
         let raised = scaled(learned.limit.rate(), 1.0 + STEP);
         let configured = self.configured();
@@ -254,17 +323,20 @@ impl Ceiling {
             limit.inherit(before.limit);
         }
         self.learned = Some(Learned { limit, step_at: now.plus(rate.per) });
+        self.was_learned = true;
     }
 
     /// How far apart requests are when they fill the slowest of the windows evenly; `None` when unlimited.
     #[must_use]
     pub fn spacing(&self) -> Option<Duration> {
         let learned = self.learned.as_ref().map(|l| &l.limit);
-        self.limits.iter().chain(learned).map(|l| l.held_for() / l.rate().count.max(1)).max()
+        let limits = self.limits.iter().chain(learned).chain(&self.measured);
+        limits.map(|l| l.held_for() / l.rate().count.max(1)).max()
     }
 
     fn all_limits(&mut self) -> impl Iterator<Item = &mut Limit> {
-        self.limits.iter_mut().chain(self.learned.as_mut().map(|l| &mut l.limit))
+        let learned = self.learned.as_mut().map(|l| &mut l.limit);
+        self.limits.iter_mut().chain(learned).chain(&mut self.measured)
     }
 
     /// Empties the buckets: the flow starts paced, without the burst that idling earns. The first request
@@ -302,7 +374,7 @@ impl Ceiling {
     #[must_use]
     pub fn per_second(&self) -> Option<f64> {
         let learned = self.learned.as_ref().map(|l| l.limit.rate());
-        let all = self.limits.iter().map(Limit::rate).chain(learned);
+        let all = self.limits.iter().map(Limit::rate).chain(learned).chain(self.learner.rate());
         all.map(Rate::per_second).min_by(f64::total_cmp)
     }
 }

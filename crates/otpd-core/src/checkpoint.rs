@@ -25,6 +25,8 @@ pub const MOST_TIMES: usize = 256;
 /// How exactly a checkpoint tells until when requests may be written, and for how many times.
 const LATER_CELL: Duration = Duration::from_millis(200);
 const MOST_LATER: usize = 32;
+/// How a limit is told that was measured.
+const REFUSALS: &str = "refusals";
 /// The longest window that a rate may have, and room for its margin.
 const LONGEST: Duration = Duration::from_secs(86_400 + 1);
 
@@ -39,7 +41,7 @@ pub struct Checkpoint {
     requests: Vec<(Duration, u32)>,
     /// Until when, from the checkpoint on, requests may still be written, and how many, soonest first.
     later: Vec<(Duration, u32)>,
-    /// The limit that the provider named.
+    /// The limit that the provider named, or that its refusals taught.
     pub learned: Option<LearnedLimit>,
     /// The provider's pause.
     pub pause: Option<Pause>,
@@ -47,13 +49,24 @@ pub struct Checkpoint {
     pub written_before: Option<UnixMs>,
 }
 
-/// A limit that the provider named, as far as it is believed.
+/// A limit that the provider named, as far as it is believed, or that its refusals taught.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LearnedLimit {
     /// What is in force.
     pub rate: Rate,
     /// In how long it is raised by a step.
     pub raise_in: Duration,
+    /// How it was learned.
+    pub from: LearnedFrom,
+}
+
+/// How a limit was learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LearnedFrom {
+    /// The provider named it.
+    Words,
+    /// It was measured by refusals that named nothing.
+    Refusals,
 }
 
 /// A provider that takes nothing for a while.
@@ -145,6 +158,8 @@ struct WireLearned {
     count: u32,
     per_ms: u64,
     raise_in_ms: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -168,6 +183,10 @@ impl Serialize for Checkpoint {
             count: l.rate.count,
             per_ms: millis(l.rate.per),
             raise_in_ms: millis(l.raise_in),
+            from: match l.from {
+                LearnedFrom::Words => None,
+                LearnedFrom::Refusals => Some(REFUSALS.to_owned()),
+            },
         });
         let pause = self.pause.map(|p| WirePause {
             remaining_ms: millis(p.remaining),
@@ -199,7 +218,10 @@ impl<'de> Deserialize<'de> for Checkpoint {
             later.map(|[ahead, count]| (Duration::from_millis(*ahead).min(LONG), bounded(*count))).collect();
         let learned = wire.learned.and_then(|l| {
             let rate = Rate::new(l.count, Duration::from_millis(l.per_ms)).ok()?;
-            Some(LearnedLimit { rate, raise_in: Duration::from_millis(l.raise_in_ms).min(rate.per) })
+            let is_measured = l.from.as_deref() == Some(REFUSALS);
+            let from = if is_measured { LearnedFrom::Refusals } else { LearnedFrom::Words };
+            let longest = rate.per.max(if is_measured { LONG } else { Duration::ZERO });
+            Some(LearnedLimit { rate, raise_in: Duration::from_millis(l.raise_in_ms).min(longest), from })
         });
         let pause = wire.pause.map(|p| Pause {
             remaining: Duration::from_millis(p.remaining_ms).min(LONGEST),
@@ -250,6 +272,7 @@ mod tests {
             .with_learned(Some(LearnedLimit {
                 rate: "9/min".parse().unwrap(),
                 raise_in: Duration::from_secs(7),
+                from: LearnedFrom::Words,
             }))
             .with_pause(Some(Pause { remaining: Duration::from_secs(9), reason: Some(Reason::RateProvider) }))
             .with_written_before(Some(UnixMs(4)));
@@ -262,6 +285,9 @@ mod tests {
             )
         );
         assert_eq!(written_and_read(&checkpoint).1, checkpoint);
+        let measured = checkpoint.learned.map(|l| LearnedLimit { from: LearnedFrom::Refusals, ..l });
+        let measured = checkpoint.clone().with_learned(measured);
+        assert_eq!(written_and_read(&measured).1, measured);
         assert_eq!(checkpoint.requests(NOW), requests);
     }
 

@@ -11,10 +11,10 @@ use crate::retry::RetryPolicy;
 /// What to do when nobody can tell whether a message was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum OnAmbiguous {
-    /// Send the same code again; counted as a possible duplicate.
+    /// Send the same code once more, by the next provider where there is one; counted as a possible duplicate.
     #[default]
     Resend,
-    /// Send it through the next provider; where there is none, park it.
+    /// Send it once more by the next provider; where there is none, park it.
     NextProvider,
     /// Do not risk a second message: dead letter.
     Park,
@@ -33,6 +33,10 @@ pub struct Attempted<'a> {
     pub providers_left: u32,
     /// How many account refusals met this job although others were accepted meanwhile.
     pub refused_alone: u8,
+    /// How many attempts before this one nobody can tell about, over all providers.
+    pub ambiguous: u32,
+    /// How long nothing may be sent here for this job, where a limit refused it.
+    pub limited_for: Duration,
     /// Now.
     pub now: UnixMs,
     /// Chance, 0 to 1.
@@ -46,6 +50,8 @@ pub enum Disposition {
     Done,
     /// Try again here, after this wait. A wait and not a time: a wall clock that is set changes no retry.
     RetryAfter(Duration),
+    /// Try again here, after this wait. The attempt does not count: a limit refused it, and nobody got anything.
+    RetryUncounted(Duration),
     /// Try the next provider of the route.
     NextProvider,
     /// Dead letter, for this reason.
@@ -62,12 +68,9 @@ pub fn decide(attempted: &Attempted<'_>, retry: &RetryPolicy, on_ambiguous: OnAm
     let has_next = attempted.providers_left > 0;
     match &attempted.answered.outcome {
         Outcome::Accepted { .. } => Disposition::Done,
-        Outcome::RateLimited { wait, .. } | Outcome::Transient { wait, .. } => again(attempted, retry, *wait),
-        Outcome::Ambiguous { .. } => match on_ambiguous {
-            OnAmbiguous::Resend => again(attempted, retry, None),
-            OnAmbiguous::NextProvider if has_next => Disposition::NextProvider,
-            OnAmbiguous::NextProvider | OnAmbiguous::Park => Disposition::Dead(Reason::AmbiguousParked),
-        },
+        Outcome::RateLimited { .. } => uncounted(attempted),
+        Outcome::Transient { wait, .. } => again(attempted, retry, *wait),
+        Outcome::Ambiguous { .. } => ambiguous(attempted, retry, on_ambiguous),
         Outcome::Permanent { reason, .. } => {
             if has_next && reason.may_fail_over() {
                 Disposition::NextProvider
@@ -78,6 +81,29 @@ pub fn decide(attempted: &Attempted<'_>, retry: &RetryPolicy, on_ambiguous: OnAm
         Outcome::Account { .. } if has_next => Disposition::NextProvider,
         Outcome::Account { reason } if attempted.refused_alone >= REFUSED_ALONE => Disposition::Dead(*reason),
         Outcome::Account { .. } => Disposition::Hold,
+    }
+}
+
+/// Once more at most, whatever the policy: a person gets the same code twice at the worst.
+fn ambiguous(attempted: &Attempted<'_>, retry: &RetryPolicy, on_ambiguous: OnAmbiguous) -> Disposition {
+    let has_next = attempted.providers_left > 0;
+    let is_last = attempted.ambiguous > 0 || attempted.attempts >= retry.max_attempts;
+    match on_ambiguous {
+        _ if is_last => Disposition::Dead(Reason::AmbiguousParked),
+        OnAmbiguous::Resend | OnAmbiguous::NextProvider if has_next => Disposition::NextProvider,
+        OnAmbiguous::Resend => again(attempted, retry, None),
+        OnAmbiguous::NextProvider | OnAmbiguous::Park => Disposition::Dead(Reason::AmbiguousParked),
+    }
+}
+
+/// Again here, when the limit allows it; elsewhere, if that is too late for the code.
+fn uncounted(attempted: &Attempted<'_>) -> Disposition {
+    if attempted.now.plus(attempted.limited_for) < attempted.expires_at {
+        Disposition::RetryUncounted(attempted.limited_for)
+    } else if attempted.providers_left > 0 && attempted.now < attempted.expires_at {
+        Disposition::NextProvider
+    } else {
+        Disposition::Expired
     }
 }
 
@@ -123,10 +149,22 @@ mod tests {
         Outcome::RateLimited { reason: Reason::RateProvider, scope: Scope::Account, wait, limit: None }
     }
 
+    fn limited_for(answered: &Answered) -> Duration {
+        match answered.outcome {
+            Outcome::RateLimited { wait, .. } => wait.unwrap_or_default(),
+            Outcome::Accepted { .. }
+            | Outcome::Transient { .. }
+            | Outcome::Ambiguous { .. }
+            | Outcome::Permanent { .. }
+            | Outcome::Account { .. } => Duration::ZERO,
+        }
+    }
+
     #[test]
     fn table() {
-        use Disposition::{Dead, Done, Expired, Hold, NextProvider, RetryAfter};
+        use Disposition::{Dead, Done, Expired, Hold, NextProvider, RetryAfter, RetryUncounted};
         let after = |ms| RetryAfter(Duration::from_millis(ms));
+        let uncounted = |s| RetryUncounted(Duration::from_secs(s));
         let accepted = Outcome::Accepted { message_id: None, note: None };
         let account = Outcome::Account { reason: Reason::AuthInvalid };
         let ambiguous = Outcome::Ambiguous { reason: Reason::Timeout };
@@ -138,7 +176,9 @@ mod tests {
             (transient(), 6, 0, resend, Dead(Reason::AttemptsExhausted)),
             (transient(), 5, 1, resend, NextProvider),
             (transient(), 6, 1, resend, Dead(Reason::AttemptsExhausted)),
-            (limited(7), 1, 0, resend, after(7000)),
+            (limited(7), 1, 0, resend, uncounted(7)),
+            (limited(7), 6, 0, resend, uncounted(7)),
+            (limited(7), 6, 1, resend, uncounted(7)),
             (limited(20), 1, 0, resend, Expired),
             (limited(20), 1, 1, resend, NextProvider),
             (permanent(Reason::TemplateMissing), 1, 0, resend, Dead(Reason::TemplateMissing)),
@@ -147,6 +187,8 @@ mod tests {
             (account.clone(), 1, 1, resend, NextProvider),
             (account, 1, 0, resend, Hold),
             (ambiguous.clone(), 1, 0, resend, after(500)),
+            (ambiguous.clone(), 6, 0, resend, Dead(Reason::AmbiguousParked)),
+            (ambiguous.clone(), 1, 1, resend, NextProvider),
             (ambiguous.clone(), 1, 1, OnAmbiguous::NextProvider, NextProvider),
             (ambiguous.clone(), 1, 0, OnAmbiguous::NextProvider, Dead(Reason::AmbiguousParked)),
             (ambiguous, 1, 1, OnAmbiguous::Park, Dead(Reason::AmbiguousParked)),
@@ -158,10 +200,17 @@ mod tests {
                 expires_at: UnixMs(11_000),
                 providers_left: left,
                 refused_alone: 2,
+                ambiguous: 0,
+                limited_for: limited_for(&answered),
                 now: UnixMs(1000),
                 jitter: 0.5,
             };
             assert_eq!(decide(&attempted, &RetryPolicy::default(), on_ambiguous), is, "{attempted:?}");
+            if answered.outcome.class() == crate::Class::Ambiguous {
+                let again = Attempted { ambiguous: 1, ..attempted };
+                let parked = Dead(Reason::AmbiguousParked);
+                assert_eq!(decide(&again, &RetryPolicy::default(), on_ambiguous), parked, "{again:?}");
+            }
         }
     }
 
@@ -179,6 +228,8 @@ mod tests {
                 expires_at: UnixMs(11_000),
                 providers_left,
                 refused_alone,
+                ambiguous: 0,
+                limited_for: Duration::ZERO,
                 now: UnixMs(1000),
                 jitter: 0.5,
             };
@@ -189,11 +240,20 @@ mod tests {
     proptest! {
         #[test]
         fn a_retry_is_never_past_the_expiry(attempts in 1u32..10, now in 0u64..20_000, expires in 0u64..20_000, wait in 0u64..10, left in 0u32..3, jitter in 0.0f64..1.0) {
-            let answered = answered(limited(wait));
-            let attempted = Attempted { answered: &answered, attempts, expires_at: UnixMs(expires), providers_left: left, refused_alone: 0, now: UnixMs(now), jitter };
-            if let Disposition::RetryAfter(delay) = decide(&attempted, &RetryPolicy::default(), OnAmbiguous::Resend) {
-                let at = UnixMs(now).plus(delay);
-                prop_assert!(at < UnixMs(expires) && at >= UnixMs(now + wait * 1000) && attempts < 6);
+            for outcome in [limited(wait), transient()] {
+                let answered = answered(outcome);
+                let limited_for = limited_for(&answered);
+                let attempted = Attempted { answered: &answered, attempts, expires_at: UnixMs(expires), providers_left: left, refused_alone: 0, ambiguous: 0, limited_for, now: UnixMs(now), jitter };
+                match decide(&attempted, &RetryPolicy::default(), OnAmbiguous::Resend) {
+                    Disposition::RetryAfter(delay) => {
+                        prop_assert!(UnixMs(now).plus(delay) < UnixMs(expires) && attempts < 6);
+                    }
+                    Disposition::RetryUncounted(delay) => {
+                        let at = UnixMs(now).plus(delay);
+                        prop_assert!(at < UnixMs(expires) && at >= UnixMs(now + wait * 1000));
+                    }
+                    Disposition::Done | Disposition::NextProvider | Disposition::Dead(_) | Disposition::Hold | Disposition::Expired => {}
+                }
             }
         }
     }

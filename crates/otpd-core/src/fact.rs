@@ -148,6 +148,9 @@ pub struct Fact {
     pub sent_at: Option<UnixMs>,
     /// Where the time went (`accepted`).
     pub timings: Option<Timings>,
+    /// How many requests a second the provider was found to take, where that is less than the configured ceiling
+    /// (`paused`, `resumed`).
+    pub ceiling_per_second: Option<f64>,
 }
 
 impl Fact {
@@ -175,6 +178,7 @@ impl Fact {
             next_provider: None,
             sent_at: None,
             timings: None,
+            ceiling_per_second: None,
         }
     }
 

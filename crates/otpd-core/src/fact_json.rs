@@ -69,6 +69,8 @@ struct Data<'a> {
     permit_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     http_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    ceiling_per_second: Option<f64>,
 }
 
 /// Writes a fact. `source` names the worker, such as `otpd/pod-1`.
@@ -103,6 +105,7 @@ pub fn encode(fact: &Fact, source: &str) -> Vec<u8> {
             queued_ms: fact.timings.map(|t| t.queued_ms),
             permit_ms: fact.timings.map(|t| t.permit_ms),
             http_ms: fact.timings.map(|t| t.http_ms),
+            ceiling_per_second: fact.ceiling_per_second,
         },
     };
     let mut body = Vec::with_capacity(512);
@@ -144,6 +147,7 @@ pub fn decode(body: &[u8]) -> Option<Fact> {
         next_provider: data.next_provider.and_then(|p| ProviderName::parse(&p).ok()),
         sent_at: time(data.sent_at),
         timings,
+        ceiling_per_second: data.ceiling_per_second,
     })
 }
 
@@ -170,6 +174,7 @@ mod tests {
             next_provider: ProviderName::parse("msgai").ok(),
             sent_at: Some(UnixMs(1_800_000_000_001)),
             timings: Some(Timings { queued_ms: 1, permit_ms: 2, http_ms: 3 }),
+            ceiling_per_second: Some(9.5),
             ..Fact::new(FactKind::Accepted, job, provider, UnixMs(1_800_000_000_000))
         }
         .about(Phone::parse("+628123456890").unwrap())
@@ -192,7 +197,7 @@ mod tests {
                 r#""message_id":"d0f5fb5c","to":"+62*******890","recipient_key":"0123456789abcdef","#,
                 r#""purpose_key":"000000000000000a","created_at":"2027-01-15T07:59:59.000Z","metadata":{"user":"u1"},"#,
                 r#""next_attempt_at":"2027-01-15T08:00:00.500Z","next_provider":"msgai","#,
-                r#""sent_at":"2027-01-15T08:00:00.001Z","queued_ms":1,"permit_ms":2,"http_ms":3}}"#
+                r#""sent_at":"2027-01-15T08:00:00.001Z","queued_ms":1,"permit_ms":2,"http_ms":3,"ceiling_per_second":9.5}}"#
             )
         );
         assert_eq!(full().routing_key(), "job.accepted.verihubs");

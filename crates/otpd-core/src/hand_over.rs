@@ -35,10 +35,10 @@ use crate::clock::{Mono, UnixMs};
 use crate::counts::Counts;
 use crate::fact::{Fact, FactKind};
 use crate::rate::Rate;
+pub use crate::read_at::ReadAt;
+use crate::read_at::SKEW;
 use crate::reason::Reason;
 
-/// How far workers' wall clocks are taken to be apart, where a fact is not read as it is published.
-pub const SKEW: Duration = Duration::from_secs(1);
 /// How much further back than a window its requests must be read: one that was announced before it may have been
 /// written within it ([`WRITE_WITHIN`]), clocks differ ([`SKEW`]), and a place is kept a little longer.
 pub const READ_BEYOND: Duration = Duration::from_secs(5);
@@ -54,54 +54,11 @@ const MOST_SINCE: usize = 4096;
 const CELL: Duration = Duration::from_millis(5);
 /// In how many cells of each window requests are counted, where they are many, and when that begins.
 const STEPS: (u32, usize) = (512, 2048);
+/// The windows, beside those of the ceiling, by which it is decided how coarsely requests of long ago are counted.
+const LADDER: [Duration; 3] =
+    [Duration::from_secs(600), Duration::from_secs(3600), Duration::from_secs(86_400 + 1)];
 /// How many former owners are remembered, so that late news of theirs is recognised.
 const FORMER: usize = 16;
-
-/// When this process read something, and what that says of when it was published.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReadAt {
-    mono: Mono,
-    wall: UnixMs,
-    is_live: bool,
-}
-
-impl ReadAt {
-    /// As it was published: the reader had caught up.
-    #[must_use]
-    pub const fn live(mono: Mono, wall: UnixMs) -> Self {
-        Self { mono, wall, is_live: true }
-    }
-
-    /// From the past: published at any time before.
-    #[must_use]
-    pub const fn past(mono: Mono, wall: UnixMs) -> Self {
-        Self { mono, wall, is_live: false }
-    }
-
-    /// When it was read.
-    #[must_use]
-    pub const fn mono(self) -> Mono {
-        self.mono
-    }
-
-    /// True if it was read as it was published.
-    #[must_use]
-    pub const fn is_live(self) -> bool {
-        self.is_live
-    }
-
-    /// When it was read, on the wall clock.
-    #[must_use]
-    pub const fn wall(self) -> UnixMs {
-        self.wall
-    }
-
-    /// The latest moment at which another worker's clock may have shown `at`, before this was read.
-    #[must_use]
-    pub fn latest(self, at: UnixMs) -> Mono {
-        if self.is_live { self.mono } else { self.mono.minus(self.wall.since(at)).plus(SKEW).min(self.mono) }
-    }
-}
 
 /// The requests of other owners to one provider account.
 #[derive(Debug, Default)]
@@ -114,16 +71,20 @@ pub struct HandOver {
     short: Counts,
     /// All requests that were read one by one, not taken over yet.
     long: Counts,
-    /// What the last checkpoint says of all requests before it.
+    /// What the last checkpoint that accounts for all windows says of all requests before it.
     checkpoint: Counts,
     /// When it was made, on its owner's clock.
     checkpoint_at: UnixMs,
+    /// When the last checkpoint of the current owner was made, however much it accounts for.
+    told_at: UnixMs,
     /// The requests that are not in it, not taken over yet.
     since: VecDeque<Counted>,
     learned: Option<(Option<LearnedLimit>, Mono)>,
     pause: Option<(Mono, Option<Reason>)>,
     /// The time of the last news of a pause.
     pause_at: UnixMs,
+    /// The claim of the owner who told it.
+    pause_claim: u32,
     answers: Answers,
     /// The owners, the last of them the current one.
     claims: VecDeque<Box<str>>,
@@ -214,21 +175,18 @@ impl HandOver {
             FactKind::Duplicate => {}
         }
         if self.followed.len() >= self.sweep_at {
-            self.sweep(read.mono);
+            self.sweep(read.mono());
         }
     }
 
     /// Takes in that an owner, known by its `claim`, opened the lane or tells its state. Late news, of a former
     /// owner or of the past, is passed over.
     pub fn note_opened(&mut self, claim: &str, checkpoint: Option<&Checkpoint>, read: ReadAt) {
-        let is_current = self.claims.back().is_some_and(|current| **current == *claim);
-        if !is_current {
-            let is_former = self.claims.iter().any(|former| **former == *claim);
-            // Of the past only a later checkpoint tells that its owner came later.
-            let is_later = checkpoint.map_or(self.claims.is_empty(), |c| c.at > self.checkpoint_at);
-            if is_former || !(read.is_live || is_later) {
-                return;
-            }
+        let is_current = self.is_current(claim);
+        let is_former = self.claims.iter().any(|former| **former == *claim);
+        // Of the past only a later checkpoint tells that its owner came later.
+        let is_later = checkpoint.map_or(self.claims.is_empty(), |c| c.at > self.told_at);
+        if !is_former && (read.is_live() || is_later) {
             self.claims.push_back(claim.into());
             self.claim = self.claim.saturating_add(1);
             if self.claims.len() > FORMER {
@@ -236,26 +194,39 @@ impl HandOver {
             }
         }
         let Some(checkpoint) = checkpoint else { return };
-        self.told_of_writing(checkpoint, read);
-        let is_older = checkpoint.at < self.checkpoint_at;
-        if is_older && (is_current || !read.is_live) {
-            return;
+        let is_owner = self.is_current(claim);
+        let is_late = |than: UnixMs| checkpoint.at < than && (is_current || !read.is_live());
+        if is_owner {
+            self.told_of_writing(checkpoint, read);
         }
-        let as_of = read.latest(checkpoint.at);
-        self.learned = Some((checkpoint.learned, as_of));
-        let pause = checkpoint.pause.map(|pause| (as_of.plus(pause.remaining), pause.reason));
-        self.told_of_pause(pause, checkpoint.at, read);
+        if is_owner && !is_late(self.told_at) {
+            let as_of = read.latest(checkpoint.at);
+            self.learned = Some((checkpoint.learned, as_of));
+            let pause = checkpoint.pause.map(|pause| (as_of.plus(pause.remaining), pause.reason));
+            self.told_of_pause(pause, checkpoint.at, read);
+            self.told_at = checkpoint.at;
+        }
+        // What accounts for less than all windows takes nothing from what accounts for them.
+        let is_whole = self.windows.last().is_some_and(|longest| checkpoint.window + ROUNDING >= *longest);
+        if is_whole && (is_owner || !read.is_live()) && !is_late(self.checkpoint_at) {
+            self.told_of_requests(checkpoint, is_owner, read);
+        }
+    }
+
+    fn is_current(&self, claim: &str) -> bool {
+        self.claims.back().is_some_and(|current| **current == *claim)
+    }
+
+    /// From now on the checkpoint stands for all requests that it includes.
+    fn told_of_requests(&mut self, checkpoint: &Checkpoint, is_owner: bool, read: ReadAt) {
         self.checkpoint_at = checkpoint.at;
-        if self.windows.is_empty() {
-            return;
-        }
-        self.checkpoint = checkpoint.requests(as_of);
+        self.checkpoint = checkpoint.requests(read.latest(checkpoint.at));
         let current = self.claim;
         let includes = |claim: u32, announced_at: UnixMs| match claim {
-            0 => announced_at.plus(SKEW) < checkpoint.at,
+            _ if claim == current && is_owner => announced_at < checkpoint.at,
             // A new owner counted everything of the owners before.
-            _ if claim != current => read.is_live || announced_at.plus(SKEW) < checkpoint.at,
-            _ => announced_at < checkpoint.at,
+            1.. if read.is_live() => true,
+            _ => announced_at.plus(SKEW) < checkpoint.at,
         };
         self.since.retain(|counted| !includes(counted.claim, counted.announced_at));
         for request in self.followed.values_mut() {
@@ -290,13 +261,20 @@ impl HandOver {
             }
         }
         ceiling.take_over(&self.short, &self.long, &view, now);
-        let requests = self.short.len().max(self.long.len()).max(view.len());
+        let in_windows = self.windows.last().map_or(0, |longest| self.long.within(*longest, now).len());
+        let requests = self.short.len().max(in_windows).max(view.len());
         if requests > 0 {
             ceiling.start_paced(now);
         }
         (self.short, self.long) = <(Counts, Counts)>::default();
         self.since.clear();
         TakenOver { requests, pause: self.pause(now) }
+    }
+
+    /// True if requests were read that no ceiling was told of yet.
+    #[must_use]
+    pub fn has_untold(&self) -> bool {
+        !self.long.is_empty()
     }
 
     /// Until when the provider wants nothing, as far as other owners told, and why.
@@ -307,18 +285,20 @@ impl HandOver {
 
     /// What is read as it is published comes after the announcements that it speaks of.
     fn told_of_writing(&mut self, checkpoint: &Checkpoint, read: ReadAt) {
-        let Some(before) = checkpoint.written_before.filter(|_| read.is_live) else { return };
+        let Some(before) = checkpoint.written_before.filter(|_| read.is_live()) else { return };
         let claim = self.claim;
         let spoken_of =
             |r: &&mut Request| r.claim == claim && r.announced_at < before && r.written_by.is_none();
         for request in self.followed.values_mut().filter(spoken_of) {
-            request.written_by = Some(read.mono);
+            request.written_by = Some(read.mono());
         }
     }
 
     fn told_of_pause(&mut self, pause: Option<(Mono, Option<Reason>)>, at: UnixMs, read: ReadAt) {
-        if read.is_live || at >= self.pause_at {
-            (self.pause, self.pause_at) = (pause, at);
+        // Of one owner the later word counts, whichever way it came; of another one there is no comparing.
+        let is_anothers = read.is_live() && self.pause_claim != self.claim;
+        if is_anothers || at >= self.pause_at {
+            (self.pause, self.pause_at, self.pause_claim) = (pause, at, self.claim);
         }
     }
 
@@ -336,9 +316,9 @@ impl HandOver {
         Request {
             announced_at,
             latest,
-            read_at: read.mono,
-            claim: if read.is_live { self.claim } else { 0 },
-            in_checkpoint: !read.is_live && announced_at.plus(SKEW) < self.checkpoint_at,
+            read_at: read.mono(),
+            claim: if read.is_live() { self.claim } else { 0 },
+            in_checkpoint: !read.is_live() && announced_at.plus(SKEW) < self.checkpoint_at,
             written_by: None,
             state: State::Open,
         }
@@ -355,7 +335,7 @@ impl HandOver {
                 && known.claim == self.claim
                 && known.claim != 0
             {
-                self.followed.insert(key, Request { state: over, read_at: read.mono, ..known });
+                self.followed.insert(key, Request { state: over, read_at: read.mono(), ..known });
             }
             return;
         };
@@ -363,11 +343,11 @@ impl HandOver {
         let request = match known.filter(|_| !is_earlier) {
             Some(known) if known.state == over => return, // published again
             Some(known) if known.state == State::TakenOver => {
-                self.followed.insert(key, Request { state: over, read_at: read.mono, ..known });
+                self.followed.insert(key, Request { state: over, read_at: read.mono(), ..known });
                 return;
             }
             Some(known) if known.state == State::Open => known,
-            Some(_) | None => self.request(sent_at, read.mono, read),
+            Some(_) | None => self.request(sent_at, read.mono(), read),
         };
         let answered_at = read.latest(fact.at);
         let written = answered_at.minus(fact.at.since(sent_at)).plus(ROUNDING).min(answered_at);
@@ -375,17 +355,14 @@ impl HandOver {
         let arrived = self.answers.arrival(written, answered_at, fact.http_status.is_some(), is_unjudged);
         self.count(arrived, &request);
         if !is_earlier {
-            self.followed.insert(key, Request { state: over, read_at: read.mono, ..request });
+            self.followed.insert(key, Request { state: over, read_at: read.mono(), ..request });
         }
     }
 
     fn count(&mut self, at: Mono, request: &Request) {
         self.short.add_rounded(at, 1, CELL);
-        if self.windows.is_empty() {
-            return;
-        }
         self.long.add(at, 1);
-        if request.in_checkpoint {
+        if request.in_checkpoint || self.windows.is_empty() {
             return;
         }
         self.since.push_back(Counted { at, announced_at: request.announced_at, claim: request.claim });
@@ -413,12 +390,12 @@ impl HandOver {
         }
         self.sweep_at = (2 * self.followed.len()).clamp(256, MOST_FOLLOWED);
         self.short.forget(LONG + Duration::from_secs(1), now);
-        if let Some(longest) = self.windows.last() {
-            let (steps, most) = STEPS;
-            for counts in [&mut self.long, &mut self.checkpoint] {
-                counts.forget(*longest, now);
-                counts.coarsen(&self.windows, steps, most, now);
-            }
+        let (steps, most) = STEPS;
+        let mut ladder: Vec<Duration> = self.windows.iter().copied().chain(LADDER).collect();
+        ladder.sort_unstable();
+        for counts in [&mut self.long, &mut self.checkpoint] {
+            counts.forget(ladder.last().copied().unwrap_or_default(), now);
+            counts.coarsen(&ladder, steps, most, now);
         }
     }
 }

@@ -93,9 +93,23 @@ pub(crate) fn held_for(rate: Rate) -> Duration {
     rate.per + margin(rate.per)
 }
 
+/// How long a place of a rate is held that was measured from outside: requests take unequally long on their
+/// way, and one that comes early meets a full window.
+pub(crate) fn held_for_measured(rate: Rate) -> Duration {
+    rate.per + rate.per / 100
+}
+
 impl Limit {
     pub(crate) fn new(rate: Rate, burst: Option<u32>, now: Mono) -> Self {
-        let held_for = held_for(rate);
+        Self::held(rate, held_for(rate), burst, now)
+    }
+
+    /// A limit that was measured from outside.
+    pub(crate) fn measured(rate: Rate, now: Mono) -> Self {
+        Self::held(rate, held_for_measured(rate), None, now)
+    }
+
+    fn held(rate: Rate, held_for: Duration, burst: Option<u32>, now: Mono) -> Self {
         let count = NonZeroU32::new(rate.count).unwrap_or(NonZeroU32::MIN);
         let bucket_burst = bucket_burst(rate, burst);
         let pace = (held_for / count.get()).max(Duration::from_nanos(1));
@@ -229,7 +243,17 @@ impl Limit {
 
     /// Counts requests of others at `at`.
     pub(crate) fn count_foreign(&mut self, at: Mono, count: u32) {
+        self.count_in_window(at, count);
+        self.remember_foreign(at, count);
+    }
+
+    /// Counts requests of others at `at` in this limit's own window alone.
+    pub(crate) fn count_in_window(&mut self, at: Mono, count: u32) {
         self.earlier.add(at, count);
+    }
+
+    /// Remembers requests of others at `at` for windows to come, where this limit is the one that does.
+    pub(crate) fn remember_foreign(&mut self, at: Mono, count: u32) {
         if let Some(past) = &mut self.past {
             past.add_rounded(at, count, SECOND);
         }

@@ -72,7 +72,7 @@ impl Memory {
         if author == Author::Another {
             self.count_recipient(fact, read);
             self.newest.note_fact(fact, read.wall());
-            self.note_served(fact);
+            self.note_served(fact, read.wall());
             if let Some(hand_over) = self.hand_overs.get_mut(&fact.provider) {
                 hand_over.note(fact, read);
             }
@@ -86,12 +86,15 @@ impl Memory {
         self.served.get(provider).is_some_and(|(at, served)| *served && now.since(*at) <= SERVED_FOR)
     }
 
-    fn note_served(&mut self, fact: &Fact) {
+    fn note_served(&mut self, fact: &Fact, read_at: UnixMs) {
         let served = fact.kind == FactKind::Accepted;
         // The past is read newest first.
-        let is_news = self.served.get(&fact.provider).is_none_or(|(at, _)| *at <= fact.at);
-        if is_news && (served || fact.class == Some(Class::Account)) {
-            self.served.insert(fact.provider.clone(), (fact.at, served));
+        let refused = fact.kind == FactKind::Paused
+            || matches!(fact.class, Some(Class::Account | Class::Transient | Class::Ambiguous));
+        let at = fact.at.min(read_at);
+        let is_news = self.served.get(&fact.provider).is_none_or(|(known, _)| *known <= at);
+        if is_news && (served || refused) {
+            self.served.insert(fact.provider.clone(), (at, served));
         }
     }
 

@@ -21,6 +21,7 @@ use crate::clock::UnixMs;
 use crate::fact::{Fact, FactKind};
 use crate::life::Life;
 use crate::names::{JobId, ProviderName};
+use crate::outcome::Class;
 
 /// What is known of one life of a job, as the lane of one provider sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ pub enum Known {
     },
     /// Tried, and to be tried again.
     Tried {
-        /// Number of attempts, over all providers; at most 255.
+        /// Number of attempts, over all providers; at most 127.
         attempts: u32,
         /// When the next attempt is due. A wall clock that was set back since cannot put this off by more
         /// than the wait that was decided.
@@ -83,6 +84,7 @@ struct Entry {
     wait: u32,
     /// The number of the life, in 48 bits: good for 8,900 years.
     life: [u16; 3],
+    /// In seven bits; the eighth says that nobody can tell what became of one of them.
     attempts: u8,
     state: u8,
 }
@@ -104,6 +106,8 @@ struct Found {
     wait: Duration,
     life: Life,
     attempts: u8,
+    /// Nobody can tell what became of an attempt.
+    is_ambiguous: bool,
     state: State,
 }
 
@@ -119,6 +123,8 @@ const BEFORE: Duration = Duration::from_secs(20 * 86_400);
 const LATE: Duration = Duration::from_secs(60);
 /// The largest number of a life that an entry holds.
 const LAST_LIFE: u64 = (1 << 48) - 1;
+/// The largest number of attempts that an entry holds: more than a policy allows.
+const MOST_ATTEMPTS: u8 = 127;
 /// How many lanes can be told apart as movers.
 const MOST_MOVERS: usize = 250;
 
@@ -162,7 +168,8 @@ impl Recent {
             at: fact.at.min(now.plus(LATE)),
             wait: fact.next_attempt_at.map_or(Duration::ZERO, |due| due.since(fact.at)),
             life: fact.life,
-            attempts: u8::try_from(fact.attempt).unwrap_or(u8::MAX),
+            attempts: u8::try_from(fact.attempt).unwrap_or(u8::MAX).min(MOST_ATTEMPTS),
+            is_ambiguous: fact.class == Some(Class::Ambiguous),
             state,
         };
         let key = key_of(fact.job.as_str());
@@ -171,10 +178,11 @@ impl Recent {
         // Attempts of one life never go back, in whichever order they are told.
         let is_same_life = fitting(known.life) == fitting(found.life);
         let attempts = if is_same_life { known.attempts.max(found.attempts) } else { found.attempts };
+        let is_ambiguous = found.is_ambiguous || (is_same_life && known.is_ambiguous);
         if found.counts_over(&known) {
-            self.put(key, &Found { attempts, ..found }, now);
-        } else if is_same_life && attempts > known.attempts {
-            self.put(key, &Found { attempts, ..known }, now);
+            self.put(key, &Found { attempts, is_ambiguous, ..found }, now);
+        } else if is_same_life && (attempts, is_ambiguous) != (known.attempts, known.is_ambiguous) {
+            self.put(key, &Found { attempts, is_ambiguous, ..known }, now);
         }
     }
 
@@ -198,6 +206,13 @@ impl Recent {
             }
             State::MovedOn(_) | State::Tried => tried,
         }
+    }
+
+    /// True if nobody can tell what became of an attempt of this life of `job`, in whichever lane.
+    #[must_use]
+    pub fn was_ambiguous(&self, job: &JobId, life: Life) -> bool {
+        let found = self.find(key_of(job.as_str()));
+        found.is_some_and(|found| found.life == fitting(life) && found.is_ambiguous)
     }
 
     /// True if anything, of whichever lane, is known of this life of `job`.
@@ -299,7 +314,8 @@ impl Generation {
             at: self.origin().plus(Duration::from_millis(entry.at.into())),
             wait: Duration::from_millis(entry.wait.into()),
             life: Life::from_number(high << 32 | middle << 16 | low),
-            attempts: entry.attempts,
+            attempts: entry.attempts & MOST_ATTEMPTS,
+            is_ambiguous: entry.attempts > MOST_ATTEMPTS,
             state: State::unpacked(entry.state),
         })
     }
@@ -310,7 +326,7 @@ impl Generation {
             at: small(found.at.since(self.origin())),
             wait: small(found.wait),
             life: [(life >> 32) as u16, (life >> 16) as u16, life as u16],
-            attempts: found.attempts,
+            attempts: found.attempts.min(MOST_ATTEMPTS) | if found.is_ambiguous { !MOST_ATTEMPTS } else { 0 },
             state: found.state.packed(),
         };
         self.jobs.insert(key, entry);

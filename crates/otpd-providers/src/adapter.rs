@@ -129,7 +129,7 @@ impl Adapter {
         let is_accepted = matches!(verdict.outcome, Outcome::Accepted { .. });
         let detail = message
             .and_then(|m| scrub(&m, Some(job), &self.endpoint.secrets))
-            .or_else(|| answer.oddity().filter(|_| !is_accepted).map(Into::into));
+            .or_else(|| if is_accepted { None } else { answer.oddity().map(Into::into) });
         Answered { outcome: verdict.outcome, http_status: Some(answer.status), code: verdict.code, detail }
     }
 

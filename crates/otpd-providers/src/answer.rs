@@ -112,9 +112,13 @@ impl<'a> Reading<'a> {
         self.text(pointer)?.trim().parse().ok()
     }
 
-    /// `true` or `false` there, and nothing that merely resembles them.
+    /// `true` or `false` there, also as a text: a refusal that is not read as one would be sent again.
     pub(crate) fn flag(&self, pointer: &str) -> Option<bool> {
-        self.at(pointer)?.as_bool()
+        match self.at(pointer)? {
+            Value::Bool(flag) => Some(*flag),
+            Value::String(text) => text.trim().to_ascii_lowercase().parse().ok(),
+            Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+        }
     }
 
     /// What the provider says in words. Raw: may hold codes and numbers.
@@ -191,7 +195,7 @@ mod tests {
 
     #[test]
     fn odd_types_are_absent_or_read() {
-        let answer = answer(r#"{"a":{"b":[7,"8",true,1.5,null]}}"#);
+        let answer = answer(r#"{"a":{"b":[7,"8",true,1.5,null,"False","yes"]}}"#);
         let reading = Reading::new(&answer, None);
         assert_eq!(reading.integer("/a/b/0"), Some(7));
         assert_eq!(reading.integer("/a/b/1"), Some(8));
@@ -199,6 +203,7 @@ mod tests {
         assert_eq!(reading.text("/a/b/4"), None);
         assert_eq!(reading.flag("/a/b/2"), Some(true));
         assert_eq!(reading.flag("/a/b/0"), None);
+        assert_eq!((reading.flag("/a/b/5"), reading.flag("/a/b/6")), (Some(false), None));
         assert_eq!(reading.text("/a/b/9"), None);
     }
 }

@@ -41,6 +41,8 @@ impl MetaError {
             100 if self.subcode == Some(33) => Reason::AccountNotConfigured,
             368 | 131_031 => Reason::AccountLocked,
             131_042 => Reason::PaymentIssue,
+            // The number's display name is not approved.
+            131_037 => Reason::AccountNotConfigured,
             33 | 131_045 | 133_000 | 133_005 | 133_006 | 133_008..=133_010 | 133_015 | 133_016 => {
                 Reason::SenderNotRegistered
             }
@@ -130,6 +132,7 @@ mod tests {
             (299, 403, Class::Account, Reason::AuthInvalid, None),
             (368, 403, Class::Account, Reason::AccountLocked, None),
             (131_042, 400, Class::Account, Reason::PaymentIssue, None),
+            (131_037, 400, Class::Account, Reason::AccountNotConfigured, None),
             (133_016, 400, Class::Account, Reason::SenderNotRegistered, None),
             (80_007, 429, Class::RateLimited, Reason::RateProvider, Some(Scope::Account)),
             (131_048, 400, Class::RateLimited, Reason::RateSpam, Some(Scope::Sender)),

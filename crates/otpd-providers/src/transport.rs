@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use reqwest::{Body, Response, Url};
 use tracing::Instrument;
 
-use otpd_core::{Answered, MessageId, Reason, Scope, SendJob, Stamp, UnixMs};
+use otpd_core::{Answered, Class, MessageId, Mono, Reason, Scope, SendJob, Stamp, UnixMs};
 
 use crate::adapter::Adapter;
 use crate::answer::Answer;
@@ -36,7 +36,7 @@ use crate::trace;
 
 use client::{Maker, Spoken};
 use hosts::Hosts;
-use lines::{Full, Lines, Using};
+use lines::{FULL_AFTER, Full, Lines, Using};
 pub use read::MAX_ANSWER;
 use read::read;
 use told::Told;
@@ -121,7 +121,7 @@ impl Transport {
     /// Makes a request that is no message; `Err` says why there is no answer.
     async fn ask(&self, asked: reqwest::Request) -> Result<Answer, Reason> {
         let since = self.clock.mono();
-        let using = self.lines.take(&self.clock, self.timeout).await.ok_or(Reason::ConnectFailed)?;
+        let using = self.lines.take(&self.clock, since, self.timeout).await.ok_or(Reason::ConnectFailed)?;
         let url = asked.url().clone();
         match exchange(using.client().execute(asked), &url).await {
             Ok(response) => {
@@ -150,28 +150,32 @@ impl Transport {
         stamp: &Stamp,
     ) -> Answered {
         let since = self.clock.mono();
-        let left = || self.timeout.saturating_sub(self.clock.mono().since(since));
-        let mut moved = false;
+        let left = |now: Mono| self.timeout.saturating_sub(now.since(since));
+        let (mut now, mut moved) = (since, None);
         let (using, result) = loop {
-            let Some(mut using) = self.lines.take(&self.clock, left()).await else {
+            let Some(mut using) = self.lines.take(&self.clock, now, left(now)).await else {
                 return self.not_taken(stamp);
             };
-            match using.queue(left()).await {
-                None => {}
-                Some(Full::Here) => {
-                    moved = true;
-                    continue;
+            let is_one = using.is_one_connection();
+            let full = if is_one { using.queue(left(now)).await } else { None };
+            match full {
+                None => {
+                    let asked = self.message(&request, bearer, expires_at, stamp, &using, moved);
+                    let mut exchange = pin!(exchange(using.client().execute(asked), request.url));
+                    if !is_one {
+                        break (using, exchange.await);
+                    }
+                    match tokio::time::timeout(FULL_AFTER, exchange.as_mut()).await {
+                        Ok(result) => break (using, result),
+                        Err(_) if using.withdraw() => {}
+                        Err(_) => break (using, exchange.await),
+                    }
                 }
+                Some(Full::Here) => {}
                 Some(Full::Everywhere) => return self.not_taken(stamp),
             }
-            let asked = self.message(&request, bearer, expires_at, stamp, &using, moved.then(left));
-            let mut exchange = pin!(exchange(using.client().execute(asked), request.url));
-            let Some(within) = using.written_within() else { break (using, exchange.await) };
-            match tokio::time::timeout(within, exchange.as_mut()).await {
-                Ok(result) => break (using, result),
-                Err(_) if using.withdraw() => moved = true,
-                Err(_) => break (using, exchange.await),
-            }
+            now = self.clock.mono();
+            moved = Some(left(now));
         };
         match result {
             Ok(response) => {
@@ -181,7 +185,7 @@ impl Transport {
                 using.answered(&response, now);
                 let answer = read(response).await;
                 let answered = self.adapter.classify(job, &answer, self.clock.wall());
-                if answer.oddity().is_some() {
+                if answered.outcome.class() != Class::Accepted && answer.oddity().is_some() {
                     self.tell(&answered);
                 }
                 answered

@@ -70,6 +70,8 @@ pub struct Carried {
     pub not_before: Option<UnixMs>,
     /// When an operator replayed it (`x-otp-replayed-at`): its wait for an attempt counts from then.
     pub replayed_at: Option<UnixMs>,
+    /// Attempts so far of which nobody can tell whether they were sent (`x-otp-ambiguous`); at most [`MOST_CARRIED`].
+    pub ambiguous: u32,
 }
 
 /// One of the queues of a lane. Only its owner consumes the last two.

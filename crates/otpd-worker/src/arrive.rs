@@ -2,8 +2,9 @@
 //! without a request, or was known already.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use otpd_core::admission::{Arrival, Arriving, arrive};
+use otpd_core::admission::{Arrival, Arriving, SKEW, arrive};
 use otpd_core::{FactKind, Known, Reason, Refusals, Route, SendJob, UnixMs};
 use otpd_queue::{Delivery, Inbound, Section, Settlement, Then};
 
@@ -57,8 +58,9 @@ impl<E: Endpoint> Lane<E> {
         }
     }
 
-    /// The session is at its end: what waits goes to the next owner now, and what is under way as it ends.
-    fn hand_back(&self, session: u32) {
+    /// The session is at its end: what waits goes to the next owner now, and what is under way as it ends. Again
+    /// where that does not end the job.
+    pub(crate) fn hand_back(&self, session: u32) {
         self.settler.hand_back(session, self.flying.values().map(|flying| flying.tag).collect());
     }
 
@@ -73,9 +75,6 @@ impl<E: Endpoint> Lane<E> {
         if self.shared.memory.with(|memory| memory.was_served_lately(provider, wall)) {
             self.breaker.trust();
         }
-        if self.settings.ceiling.is_empty() {
-            return;
-        }
         let taken = self.shared.memory.take_over(&self.settings.provider, &mut self.ceiling, now);
         if let Some((until, _)) = taken.pause.filter(|(until, _)| *until > now) {
             self.paused_until = self.paused_until.max(Some(until));
@@ -84,7 +83,7 @@ impl<E: Endpoint> Lane<E> {
         if self.session > 1 || taken.requests > 0 {
             self.ceiling.start_paced(now);
         } // else nobody was here: whatever idling earns is there
-        self.show_ceiling();
+        self.note_learned();
     }
 
     fn take_in(&mut self, delivery: Delivery) {
@@ -158,6 +157,9 @@ impl<E: Endpoint> Lane<E> {
         let span = trace::process(&self.names, &self.settings.provider, &delivery, &job.id);
         let waits_since = delivery.carried.replayed_at.unwrap_or(taken_at);
         self.metrics.queue_wait.observe(now.since(waits_since).as_secs_f64());
+        let was_ambiguous =
+            self.shared.memory.with(|memory| memory.recent.was_ambiguous(&job.id, delivery.carried.life));
+        let ambiguous = delivery.carried.ambiguous.max(u32::from(was_ambiguous));
         let was_tried_here = delivery.redelivered || was_set_aside(&delivery);
         Held {
             tag: delivery.tag,
@@ -170,6 +172,8 @@ impl<E: Endpoint> Lane<E> {
             life: delivery.carried.life,
             replayed_at: delivery.carried.replayed_at,
             attempts,
+            ambiguous,
+            moves_on: None,
             refusals: Refusals::default(),
             probed: 0,
             // Tried before by an owner that is gone: what came of it may not be on the stream.
@@ -224,7 +228,10 @@ fn arriving(job: &SendJob, delivery: &Delivery, now: UnixMs) -> Arriving {
     // A body that does not say when it was made was given the time at which it was taken.
     let taken_at = delivery.taken_at.map_or(now, |at| at.min(now));
     let created_at = Some(job.created_at).filter(|at| *at != taken_at && *at <= now);
-    let published_at = delivery.taken_at.map(|at| at.min(now));
+    // AMQP's own times have seconds: it may have been their end. What is of the future proves nothing.
+    let by_the_second = |at: UnixMs| if at.0 % 1000 == 0 { at.plus(Duration::from_millis(999)) } else { at };
+    let published_at = delivery.taken_at.filter(|at| *at <= now.plus(SKEW));
+    let published_at = published_at.map(|at| by_the_second(at).min(now));
     Arriving {
         life: carried.life,
         redelivered: delivery.redelivered,

@@ -9,8 +9,8 @@ use tokio::sync::oneshot;
 use tracing::{Instrument, Span};
 
 use otpd_core::{
-    Admission, Answered, Attempted, Disposition, FactKind, Mono, Outcome, Pass, Reason, Stamp, UnixMs, admit,
-    decide,
+    Admission, Answered, Attempted, Class, Disposition, FactKind, Mono, Outcome, Pass, Reason, Stamp, UnixMs,
+    admit, decide,
 };
 
 use crate::clock::Clock;
@@ -47,6 +47,8 @@ pub(crate) enum End {
     NotMade,
     /// It was never made: its code expired on the way.
     Expired,
+    /// It was never made: what was to be looked for is not there.
+    NotFound,
 }
 
 impl<E: Endpoint> Lane<E> {
@@ -131,14 +133,21 @@ impl<E: Endpoint> Lane<E> {
     /// Judges an answer and does what follows.
     pub(crate) fn finish(&mut self, ended: Ended) {
         let Ended { mut held, end, pass, stamp, permit_at } = ended;
-        let answered = match end {
+        let mut answered = match end {
             End::Answered(answered) => answered,
+            End::NotFound => {
+                drop(pass);
+                self.served.never_made(permit_at);
+                let reason = held.moves_on.take();
+                return self.not_sent(held, &stamp, reason);
+            }
             End::NotMade | End::Expired => {
                 drop(pass);
                 self.served.never_made(permit_at);
-                return self.not_sent(held, &stamp);
+                return self.not_sent(held, &stamp, None);
             }
         };
+        self.unlisted.judge(&mut answered, held.keys.recipient);
         let now = self.clock.wall();
         let ended_at = self.clock.mono();
         self.served.ended(permit_at, ended_at);
@@ -149,20 +158,30 @@ impl<E: Endpoint> Lane<E> {
         if let Some(flying) = self.flying.remove(&held.job.id) {
             held.tag = flying.tag;
         }
-        self.learn(&mut held, pass, &answered, ended_at);
+        let limited_for = self.learn(&mut held, pass, &answered, &stamp, ended_at);
         let attempted = Attempted {
             answered: &answered,
             attempts: held.attempts,
             expires_at: held.expires_at,
             providers_left: held.route.left_after(&self.settings.provider),
             refused_alone: held.refusals.alone(),
+            ambiguous: held.ambiguous,
+            limited_for,
             now,
             jitter: rand::random::<f64>(),
         };
         if answered.outcome.may_have_been_sent() {
             held.unsure_since = held.unsure_since.or(Some(self.clock.wall_of(permit_at)));
         }
-        let disposition = decide(&attempted, &self.shared.retry, self.settings.on_ambiguous);
+        let mut disposition = decide(&attempted, &self.shared.retry, self.settings.on_ambiguous);
+        if answered.outcome.class() == Class::Ambiguous {
+            held.ambiguous = held.ambiguous.saturating_add(1);
+            if disposition == Disposition::NextProvider && self.endpoint.can_find(&held.job) {
+                // It may be there: looked for first, a moment later.
+                held.moves_on = answered.outcome.reason();
+                disposition = Disposition::RetryAfter(self.shared.retry.delay(1, 0.5));
+            }
+        }
         let answer = Answer {
             answered,
             sent_at: stamp.written_at().map(|at| self.clock.wall_of(at)),
@@ -172,26 +191,32 @@ impl<E: Endpoint> Lane<E> {
         match disposition {
             Disposition::Done => self.accept(held, &answer, now),
             Disposition::RetryAfter(wait) => self.retry(held, &answer, wait, now),
+            Disposition::RetryUncounted(wait) => self.hold_on(held, &answer, wait, now),
             Disposition::NextProvider => self.fail_over(held, &answer, now),
             Disposition::Dead(reason) => self.bury(held, reason, Some(&answer), Some(now)),
-            Disposition::Hold => self.hold_on(held, &answer, now),
+            Disposition::Hold => {
+                let wait = held.refusals.wait();
+                self.hold_on(held, &answer, wait, now);
+            }
             Disposition::Expired => self.expire_after(held, &answer, now),
         }
     }
 
-    /// A request that was never made: its job goes back to its place, where its delivery still is ours, or
-    /// ends if its code expired.
-    fn not_sent(&mut self, mut held: Held, stamp: &Stamp) {
+    /// A request that was never made: its job goes back to its place, where its delivery still is ours, or to the
+    /// next provider where it is to move on for this reason, or ends if its code expired.
+    fn not_sent(&mut self, mut held: Held, stamp: &Stamp, moves_on: Option<Reason>) {
         self.ceiling.not_tried(stamp);
         if let Some(flying) = self.flying.remove(&held.job.id) {
             held.tag = flying.tag;
         }
         self.take_back(&mut held);
         if self.draining || !self.lease.holds(held.tag.session) {
-            return;
+            return self.hand_back(held.tag.session);
         }
         if is_expired(&held, self.clock) {
             self.expire(held);
+        } else if let Some(reason) = moves_on {
+            self.fail_over_unsent(held, reason);
         } else {
             self.back_to_the_room(held, None);
         }
@@ -226,6 +251,10 @@ async fn attempt<E: Endpoint>(
         stamp.over();
         let outcome = Outcome::Accepted { message_id: Some(message_id), note: None };
         return End::Answered(Answered { outcome, http_status: None, code: None, detail: None });
+    }
+    if held.moves_on.is_some() {
+        stamp.over();
+        return End::NotFound;
     }
     if is_expired(held, clock) {
         stamp.over();

@@ -26,7 +26,8 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use otpd_core::checkpoint::{LONG, Pause};
 use otpd_core::{
-    Breaker, Ceiling, JobId, Mono, Pace, ReadyAt, Recipients, Route, Served, TrafficClass, UnixMs,
+    Breaker, Ceiling, JobId, Mono, Pace, ReadyAt, Reason, Recipients, Route, Served, Singled, TrafficClass,
+    UnixMs, Unlisted,
 };
 use otpd_queue::{Checkpoint, Inbound, LaneQueue, LaneStop, Prefetch, QueueNames, Settler};
 use tokio::sync::{mpsc, watch};
@@ -93,6 +94,14 @@ pub struct Lane<E: Endpoint> {
     /// Until when the provider wants nothing.
     pub(crate) paused_until: Option<Mono>,
     pub(crate) resume_untold: bool,
+    /// Why it wants nothing.
+    pub(crate) pause_reason: Reason,
+    /// The ceiling in force is one that was learned.
+    pub(crate) is_learned: bool,
+    /// Whose refusals are.
+    pub(crate) singled: Singled,
+    /// Refusals that nobody has documented.
+    pub(crate) unlisted: Unlisted,
     /// Until when the provider wants nothing for a recipient.
     pub(crate) pairs: Recipients,
     pub(crate) session: u32,
@@ -123,9 +132,7 @@ impl<E: Endpoint> Lane<E> {
         state: watch::Sender<LaneState>,
     ) -> Self {
         let ceiling = Ceiling::new(&settings.ceiling, settings.burst, clock.mono());
-        if let Some(per_second) = ceiling.per_second() {
-            metrics.set_ceiling(per_second);
-        }
+        metrics.set_ceiling(ceiling.per_second(), ceiling.configured());
         shared.memory.set_ceiling(&settings.provider, &settings.ceiling);
         let (routes, own_route) = routes_of(&shared.routes, &settings.provider);
         Self {
@@ -154,6 +161,10 @@ impl<E: Endpoint> Lane<E> {
             renewed_at: Mono::default(),
             paused_until: None,
             resume_untold: false,
+            pause_reason: Reason::RateProvider,
+            is_learned: false,
+            singled: Singled::default(),
+            unlisted: Unlisted::default(),
             pairs: Recipients::default(),
             session: 0,
             lease: Lease::of(queue.alive),
@@ -296,10 +307,11 @@ impl<E: Endpoint> Lane<E> {
     fn show(&mut self) {
         let now = self.clock.mono();
         if self.ceiling.recover(now) {
-            self.show_ceiling();
+            self.note_learned();
         }
         if now.since(self.gauges_at) >= GAUGES_EVERY {
             self.gauges_at = now;
+            self.count_late(now);
             let oldest = self.room.oldest().map_or(Duration::ZERO, |at| self.clock.wall().since(at));
             self.metrics.oldest.set(oldest.as_secs_f64());
             self.metrics.ceiling_used.set(self.ceiling.used_ratio(now));
@@ -312,12 +324,19 @@ impl<E: Endpoint> Lane<E> {
         self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
     }
 
+    /// A window that has become longer counts what its lane's owners sent long ago as soon as that is read.
+    fn count_late(&mut self, now: Mono) {
+        if self.window_is_ours && self.lease.holds(self.session) && !self.settings.ceiling.is_empty() {
+            self.shared.memory.count_late(&self.settings.provider, &mut self.ceiling, now);
+        }
+    }
+
     /// Writes down what the next owner must know beside the facts of the last minute, if there is any.
     pub(crate) fn write_checkpoint(&self, now: Mono) {
         let pause = self.paused_until.filter(|until| *until > now);
         let is_long = self.settings.ceiling.iter().any(|rate| rate.per > LONG);
         let written = self.written_before().filter(|_| !self.flying.is_empty());
-        if !is_long && pause.is_none() && !self.ceiling.has_learned() && written.is_none() {
+        if !is_long && pause.is_none() && !self.ceiling.was_learned() && written.is_none() {
             return self.checkpoint.set(None);
         }
         let pause = pause.map(|until| Pause { remaining: until.since(now), reason: None });

@@ -12,6 +12,12 @@ pub trait Endpoint: Send + Sync + 'static {
     fn send(&self, job: &SendJob, expires_at: UnixMs, stamp: &Stamp)
     -> impl Future<Output = Answered> + Send;
 
+    /// True if [`Endpoint::find`] can tell anything about this job.
+    fn can_find(&self, job: &SendJob) -> bool {
+        let _ = job;
+        false
+    }
+
     /// Looks whether an attempt since `since`, of which nobody could tell, was sent after all. `None`
     /// where it was not, or the provider cannot be asked.
     fn find(&self, job: &SendJob, since: UnixMs) -> impl Future<Output = Option<MessageId>> + Send {
@@ -23,6 +29,10 @@ pub trait Endpoint: Send + Sync + 'static {
 impl Endpoint for otpd_providers::Transport {
     async fn send(&self, job: &SendJob, expires_at: UnixMs, stamp: &Stamp) -> Answered {
         Self::send(self, job, expires_at, stamp).await
+    }
+
+    fn can_find(&self, job: &SendJob) -> bool {
+        self.adapter().lookup_request(job).is_some()
     }
 
     async fn find(&self, job: &SendJob, since: UnixMs) -> Option<MessageId> {

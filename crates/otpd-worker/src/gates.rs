@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
-use otpd_core::{Answered, Change, FactKind, Gate, Mono, Outcome, Pass, Reason, Scope, TrafficClass, UnixMs};
+use otpd_core::{
+    Answered, Change, FactKind, Gate, Mono, Outcome, Pass, Rate, Reason, Scope, Stamp, TrafficClass, UnixMs,
+    Whose,
+};
 use otpd_queue::{Settlement, Then};
 
 use crate::dispatch::Lane;
@@ -12,6 +15,19 @@ use crate::held::Held;
 
 /// A pause that moves by less than this is the same pause.
 const SAME_PAUSE: Duration = Duration::from_secs(1);
+/// How long a job waits at least that a limit refused without naming a wait, and how much longer than the pause:
+/// those that were not refused go first, and show whether it is the account.
+const REFUSED_WITHOUT_WORDS: Duration = Duration::from_secs(1);
+const OTHERS_FIRST: Duration = Duration::from_millis(100);
+
+/// What a refusal for a limit says.
+#[derive(Clone, Copy)]
+struct Limited {
+    reason: Reason,
+    scope: Scope,
+    wait: Option<Duration>,
+    limit: Option<Rate>,
+}
 
 /// Why nothing may start now.
 pub(crate) enum Closed {
@@ -26,6 +42,9 @@ impl<E: Endpoint> Lane<E> {
     pub(crate) fn gate(&mut self, now: Mono) -> Result<(), Closed> {
         if let Some(until) = self.paused_until.filter(|until| *until > now) {
             return Err(Closed::Until(until));
+        }
+        if self.ceiling.asks_one_at_a_time() && !self.in_flight.is_empty() {
+            return Err(Closed::UntilOneEnds);
         }
         match self.breaker.gate(self.in_flight.len(), now) {
             Gate::Go => Ok(()),
@@ -43,8 +62,11 @@ impl<E: Endpoint> Lane<E> {
             return true;
         }
         if let Some(held) = self.room.take_next() {
+            let paused_until = self.pairs.ready_at(held.keys.recipient, now);
             if self.clock.wall_of(ready_at) < held.expires_at {
                 self.room.enter(held, Some(ready_at));
+            } else if self.clock.wall_of(paused_until) >= held.expires_at && self.has_next(&held) {
+                self.fail_over_unsent(held, Reason::RatePair);
             } else {
                 self.bury(held, Reason::RecipientLimited, None, None);
             }
@@ -81,16 +103,33 @@ impl<E: Endpoint> Lane<E> {
         if is_bulk && !self.ceiling.is_unlimited() { self.pace.ready_at() } else { now }
     }
 
-    /// Learns from an answer: pauses, named limits, the breaker.
-    pub(crate) fn learn(&mut self, held: &mut Held, pass: Pass, answered: &Answered, now: Mono) {
-        if let Outcome::RateLimited { reason, scope, wait, limit } = &answered.outcome {
-            if limit.is_some_and(|named| self.ceiling.lower(named, now)) {
-                self.show_ceiling();
+    /// Learns from an answer: pauses, limits, the breaker. Gives how long nothing may be sent here for this job.
+    pub(crate) fn learn(
+        &mut self,
+        held: &mut Held,
+        pass: Pass,
+        answered: &Answered,
+        stamp: &Stamp,
+        now: Mono,
+    ) -> Duration {
+        let limited_for = match &answered.outcome {
+            Outcome::RateLimited { reason, scope, wait, limit } => {
+                let said = Limited { reason: *reason, scope: *scope, wait: *wait, limit: *limit };
+                self.limited(held, said, stamp, now)
             }
-            if let Some(wait) = wait {
-                self.pause(held, *scope, *reason, now.plus(*wait), now);
+            Outcome::Accepted { .. } | Outcome::Permanent { .. } => {
+                self.ceiling.accepted(stamp, now);
+                self.singled.accepted(held.keys.recipient);
+                Duration::ZERO
             }
-        }
+            // Whatever became of it, it was not too much.
+            Outcome::Transient { .. } | Outcome::Ambiguous { .. } | Outcome::Account { .. } => {
+                if answered.http_status.is_some() {
+                    self.ceiling.accepted(stamp, now);
+                }
+                Duration::ZERO
+            }
+        };
         match self.breaker.judge(pass, &answered.outcome, &mut held.refusals, now) {
             Change::None => {}
             Change::Opened(reason) => {
@@ -107,27 +146,81 @@ impl<E: Endpoint> Lane<E> {
                 self.tell(FactKind::Resumed, held, None, None);
             }
         }
+        limited_for
     }
 
-    fn pause(&mut self, held: &Held, scope: Scope, reason: Reason, until: Mono, now: Mono) {
-        match scope {
-            Scope::Pair | Scope::Recipient => self.pairs.pause(held.keys.recipient, until, now),
-            Scope::Account
-            | Scope::App
-            | Scope::Sender
-            | Scope::Unknown
-            | Scope::Template
-            | Scope::Country
-            | Scope::Message => {
-                let before = self.paused_until.filter(|b| *b > now);
-                if before.is_none_or(|b| until > b.plus(SAME_PAUSE)) {
-                    self.tell(FactKind::Paused, held, Some(reason), Some(self.clock.wall_of(until)));
-                    self.resume_untold = true;
-                }
-                self.paused_until = before.max(Some(until));
-                let stays = until.since(now);
-                self.move_on_where(reason, |held| held.route.spill_after.is_some_and(|after| stays > after));
-            }
+    /// A limit refused a job: whose it is decides who waits. Gives how long this job does.
+    fn limited(&mut self, held: &Held, said: Limited, stamp: &Stamp, now: Mono) -> Duration {
+        let Limited { reason, scope, wait, limit } = said;
+        if let Some(named) = limit {
+            self.ceiling.lower(named, now);
+        }
+        let whose = self.singled.refused(held.keys.recipient, scope, reason, now);
+        // A guess never costs a code that has nowhere else to go.
+        let half = held.expires_at.since(self.clock.wall()) / 2;
+        let guessed = |backoff: Duration| if self.has_next(held) { backoff } else { backoff.min(half) };
+        let (own, is_accounts) = match whose {
+            Whose::Account => (Duration::ZERO, true),
+            Whose::Recipient(backoff) => (wait.unwrap_or_else(|| guessed(backoff)), false),
+            // Where a limit is known, it may be at its edge.
+            Whose::Unknown(backoff) => (wait.unwrap_or_else(|| guessed(backoff)), self.ceiling.has_learned()),
+        };
+        if !own.is_zero() {
+            self.pairs.pause(held.keys.recipient, now.plus(own), now);
+        }
+        let measured = (is_accounts && limit.is_none()).then(|| self.ceiling.refused(stamp, wait, now));
+        let named = wait.filter(|_| whose == Whose::Account);
+        if let Some(pause) = named.or(measured.flatten()) {
+            self.pause(held, reason, now.plus(pause), now);
+        }
+        self.note_learned();
+        let paused = self.paused_until.map_or(Duration::ZERO, |until| until.since(now));
+        match wait {
+            Some(wait) => wait.max(own).max(paused),
+            None => own.max(paused).max(REFUSED_WITHOUT_WORDS) + OTHERS_FIRST,
+        }
+    }
+
+    fn pause(&mut self, held: &Held, reason: Reason, until: Mono, now: Mono) {
+        let before = self.paused_until.filter(|b| *b > now);
+        if before.is_none_or(|b| until > b.plus(SAME_PAUSE)) {
+            self.tell(FactKind::Paused, held, Some(reason), Some(self.clock.wall_of(until)));
+            self.resume_untold = true;
+        }
+        self.paused_until = before.max(Some(until));
+        self.pause_reason = reason;
+        let (stays, over_at) = (until.since(now), self.clock.wall_of(until));
+        self.move_on_where(reason, |held| {
+            held.route.spill_after.is_some_and(|after| stays > after) || held.expires_at <= over_at
+        });
+    }
+
+    /// True if the provider's pause is longer than the job's code lives, and another provider comes after this one.
+    pub(crate) fn is_outlived_by_pause(&self, held: &Held) -> bool {
+        let now = self.clock.mono();
+        let pause = self.paused_until.filter(|until| *until > now);
+        pause.is_some_and(|until| self.clock.wall_of(until) >= held.expires_at) && self.has_next(held)
+    }
+
+    fn has_next(&self, held: &Held) -> bool {
+        held.route.after(&self.settings.provider).is_some()
+    }
+
+    /// Shows the ceiling in force, and says once when it begins and when it ends to be a learned one.
+    pub(crate) fn note_learned(&mut self) {
+        self.show_ceiling();
+        let (is_learned, provider) = (self.ceiling.has_learned(), &self.settings.provider);
+        if std::mem::replace(&mut self.is_learned, is_learned) == is_learned {
+            return;
+        }
+        let configured = self.ceiling.configured().unwrap_or(f64::INFINITY);
+        if is_learned {
+            let per_second = self.ceiling.per_second().unwrap_or(configured);
+            tracing::warn!(%provider, per_second, configured,
+                "the provider takes less than the configured ceiling; sending what it takes, and more step by step");
+        } else {
+            tracing::info!(%provider, configured, "the provider takes the configured ceiling again");
+            self.resume_untold = true;
         }
     }
 
@@ -143,12 +236,11 @@ impl<E: Endpoint> Lane<E> {
         let mut fact = self.fact(kind, held, None, self.clock.wall());
         fact.reason = reason;
         fact.next_attempt_at = until;
+        fact.ceiling_per_second = self.ceiling.per_second().filter(|_| self.ceiling.has_learned());
         self.settler.settle(Settlement { fact: Some(fact), then: Then::Keep });
     }
 
     pub(crate) fn show_ceiling(&self) {
-        if let Some(per_second) = self.ceiling.per_second() {
-            self.metrics.set_ceiling(per_second);
-        }
+        self.metrics.set_ceiling(self.ceiling.per_second(), self.ceiling.configured());
     }
 }

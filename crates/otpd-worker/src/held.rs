@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use otpd_core::{JobKeys, Life, Mono, Refusals, Route, SendJob, UnixMs};
+use otpd_core::{JobKeys, Life, Mono, Reason, Refusals, Route, SendJob, UnixMs};
 use otpd_queue::{Section, Tag, TraceContext};
 
 /// A job in a lane, with all that settling it needs.
@@ -28,6 +28,10 @@ pub struct Held {
     pub replayed_at: Option<UnixMs>,
     /// Attempts made so far, over all providers.
     pub attempts: u32,
+    /// Attempts so far of which nobody can tell whether they were sent, over all providers.
+    pub ambiguous: u32,
+    /// It goes to the next provider, for this reason, unless looking here shows that it was sent.
+    pub moves_on: Option<Reason>,
     /// The account refusals it has met here.
     pub refusals: Refusals,
     /// How often it was the probe of an open breaker in vain; the others go first.

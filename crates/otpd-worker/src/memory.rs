@@ -106,6 +106,15 @@ impl Memory {
             .unwrap_or_default()
     }
 
+    /// Counts what was read since then: of times before, for a window that has become longer.
+    pub(crate) fn count_late(&self, provider: &ProviderName, ceiling: &mut Ceiling, now: Mono) {
+        self.with(|memory| {
+            if let Some(requests) = memory.hand_over(provider).filter(|requests| requests.has_untold()) {
+                requests.apply(ceiling, now);
+            }
+        });
+    }
+
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -228,5 +237,17 @@ mod tests {
         assert_eq!(memory.horizon(), 2 * HOUR + READ_BEYOND);
         memory.set_ceiling(&provider(), &["100/s".parse().unwrap()]);
         assert!(memory.knows_window(&provider(), minutes(3)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn recipients_that_are_forgotten_too_early_are_counted() {
+        let memory = Memory::new(Clock::held(WALL), vec!["1000/d".parse().unwrap()]);
+        let most = memory.with(|memory| memory.recipients.most());
+        let now = memory.clock.mono();
+        for n in 1..=most as u64 + 7 {
+            assert_eq!(memory.forgotten_recipients(), n.saturating_sub(most as u64 + 1));
+            memory.with(|memory| memory.recipients.sent(otpd_core::recipient::RecipientKey(n), now));
+        }
+        assert_eq!(memory.forgotten_recipients(), 7);
     }
 }

@@ -44,6 +44,13 @@ struct BuildLabels {
 type Histograms = Family<ProviderLabel, Histogram, fn() -> Histogram>;
 type RatioGauge = Gauge<f64, AtomicU64>;
 
+/// The ceilings a second by provider: what is in force, and what is configured.
+#[derive(Clone, Debug, Default)]
+struct Ceilings {
+    in_force: Family<ProviderLabel, RatioGauge>,
+    configured: Family<ProviderLabel, RatioGauge>,
+}
+
 /// Seconds a job may wait: from a millisecond to five minutes.
 const WAITS: [f64; 14] = [0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0];
 /// Seconds a request may take: the buckets of OpenTelemetry's `http.client.request.duration`.
@@ -65,7 +72,7 @@ pub struct Metrics {
     queue_wait: Histograms,
     permit_wait: Histograms,
     request: Histograms,
-    ceiling: Family<ProviderLabel, RatioGauge>,
+    ceiling: Ceilings,
     ceiling_used: Family<ProviderLabel, RatioGauge>,
     in_flight: Family<ProviderLabel, Gauge>,
     waiting: Family<ProviderLabel, Gauge>,
@@ -121,11 +128,18 @@ impl Metrics {
                 "provider_request_seconds",
                 "From the permit to the provider's answer"
             ),
-            ceiling: family!(
-                Family::default(),
-                "ceiling_per_second",
-                "The ceiling in force; absent when the provider has none"
-            ),
+            ceiling: Ceilings {
+                in_force: family!(
+                    Family::default(),
+                    "ceiling_per_second",
+                    "The ceiling in force: the configured one, or what the provider was found to take; absent when it has none"
+                ),
+                configured: family!(
+                    Family::default(),
+                    "ceiling_configured_per_second",
+                    "The ceiling of the config; absent when the provider has none"
+                ),
+            },
             ceiling_used: family!(
                 Family::default(),
                 "ceiling_used_ratio",
@@ -152,7 +166,7 @@ impl Metrics {
             paused: family!(
                 Family::default(),
                 "provider_paused",
-                "1 while the provider has asked not to be asked (429 with a wait)"
+                "1 while nothing is sent because the provider refused for a limit (429)"
             ),
             consuming: family!(
                 Family::default(),
@@ -248,7 +262,7 @@ pub struct LaneMetrics {
     jobs: Family<JobLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
     dead: Family<ReasonLabel, Counter>,
-    ceiling: Family<ProviderLabel, RatioGauge>,
+    ceiling: Ceilings,
     /// Seconds from being taken to being read.
     pub queue_wait: Histogram,
     /// Seconds from being ready to the permit.
@@ -309,8 +323,20 @@ impl LaneMetrics {
         }
     }
 
-    /// The ceiling in force.
-    pub fn set_ceiling(&self, per_second: f64) {
-        self.ceiling.get_or_create(&ProviderLabel { provider: self.provider.to_string() }).set(per_second);
+    /// The ceilings a second: what is in force, and what is configured.
+    pub fn set_ceiling(&self, in_force: Option<f64>, configured: Option<f64>) {
+        let label = ProviderLabel { provider: self.provider.to_string() };
+        for (family, per_second) in
+            [(&self.ceiling.in_force, in_force), (&self.ceiling.configured, configured)]
+        {
+            match per_second {
+                Some(per_second) => {
+                    family.get_or_create(&label).set(per_second);
+                }
+                None => {
+                    family.remove(&label);
+                }
+            }
+        }
     }
 }

@@ -46,7 +46,7 @@ impl<E: Endpoint> Lane<E> {
         }
         self.hand_in(fact, Then::Keep, &held.span);
         if self.draining || !self.lease.holds(held.tag.session) {
-            return; // the next owner reads the fact, or the delivery comes again
+            return self.hand_back(held.tag.session); // the next owner reads the fact
         }
         self.defer(held, wait);
     }
@@ -61,22 +61,24 @@ impl<E: Endpoint> Lane<E> {
         self.back_to_the_room(held, Some(due));
     }
 
-    /// The account is refused and there is nowhere else to go: it waits here, behind the others, and the
-    /// attempt is not counted against it.
-    pub(crate) fn hold_on(&mut self, mut held: Held, answer: &Answer, now: UnixMs) {
-        let wait = held.refusals.wait();
+    /// It waits here, and the attempt is not counted against it: a limit refused it, or the account is refused and
+    /// there is nowhere else to go.
+    pub(crate) fn hold_on(&mut self, mut held: Held, answer: &Answer, wait: Duration, now: UnixMs) {
         let mut fact = self.fact(FactKind::Retrying, &held, Some(answer), now);
         fact.next_attempt_at = Some(now.plus(wait));
         self.hand_in(fact, Then::Keep, &held.span);
         self.take_back(&mut held);
-        if !self.draining && self.lease.holds(held.tag.session) {
-            self.defer(held, wait);
+        if self.draining || !self.lease.holds(held.tag.session) {
+            return self.hand_back(held.tag.session);
         }
+        self.defer(held, wait);
     }
 
-    /// Into the room again, unless a newer code has come meanwhile.
+    /// Into the room again, unless a newer code has come meanwhile, or the provider's pause outlives its code.
     pub(crate) fn back_to_the_room(&mut self, held: Held, due: Option<Mono>) {
-        if !self.shared.memory.is_newest(&held) {
+        if self.is_outlived_by_pause(&held) {
+            self.fail_over_unsent(held, self.pause_reason);
+        } else if !self.shared.memory.is_newest(&held) {
             self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
         } else if let Some(replaced) = self.room.enter(held, due) {
             self.end_without_request(replaced, FactKind::Superseded, Reason::Superseded);
@@ -123,6 +125,7 @@ impl<E: Endpoint> Lane<E> {
                 life: held.life,
                 replayed_at: held.replayed_at,
                 not_before: None,
+                ambiguous: held.ambiguous,
             },
             taken_at: held.taken_at,
             trace: held.trace,
@@ -156,6 +159,7 @@ impl<E: Endpoint> Lane<E> {
                 life: held.life,
                 replayed_at: held.replayed_at,
                 not_before,
+                ambiguous: held.ambiguous,
             },
             taken_at: held.taken_at,
             trace: held.trace,

@@ -71,6 +71,10 @@ impl<E: Endpoint> Lane<E> {
     /// Moves a job that just came elsewhere, or ends it, where it would wait too long here; gives it back
     /// where it may stay.
     pub(crate) fn spill(&mut self, held: Held, now: UnixMs) -> Option<Held> {
+        if self.is_outlived_by_pause(&held) {
+            self.fail_over_unsent(held, self.pause_reason);
+            return None;
+        }
         let at = self.clock.mono();
         let wait = self.estimate(held.route.class, at);
         let probes = self.breaker.open_reason().is_some() && self.room.is_idle() && self.gate(at).is_ok();

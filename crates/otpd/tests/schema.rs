@@ -171,6 +171,7 @@ fn every_fact_is_an_event_of_the_document() {
             full.next_provider = ProviderName::parse("msgai").ok();
             full.sent_at = Some(NOW);
             full.timings = Some(Timings { queued_ms: 1, permit_ms: 2, http_ms: 3 });
+            full.ceiling_per_second = Some(9.5);
             for fact in [bare, full] {
                 let event: Value =
                     serde_json::from_slice(&otpd_core::fact_json::encode(&fact, "otpd/test")).unwrap();
@@ -199,7 +200,7 @@ fn the_document_knows_every_field_of_a_fact() {
     fact.metadata = Metadata::parse("{}").ok();
     (fact.next_attempt_at, fact.sent_at) = (Some(NOW), Some(NOW));
     fact.next_provider = ProviderName::parse("q").ok();
-    fact.timings = Some(Timings::default());
+    (fact.timings, fact.ceiling_per_second) = (Some(Timings::default()), Some(9.5));
     let event: Value = serde_json::from_slice(&otpd_core::fact_json::encode(&fact, "otpd/test")).unwrap();
     let written: Vec<&String> = event["data"].as_object().unwrap().keys().collect();
     assert_eq!(written, known.keys().collect::<Vec<_>>());

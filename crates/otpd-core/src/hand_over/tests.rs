@@ -253,9 +253,41 @@ fn requests_are_dated_by_durations_and_never_too_early() {
     assert!((free_at(&said, 122.0) - 120.9).abs() < 0.02, "{}", free_at(&said, 122.0));
 }
 
+/// Fault: a checkpoint of an owner that went by shorter windows, or by none, took the place of one that accounted
+/// for all of them: live, and in a past that is told newest first.
+#[test]
+fn a_checkpoint_that_accounts_for_less_takes_nothing_away() {
+    let made = |at: f64, rates: &[Rate], requests: u32| {
+        let mut counts = Counts::default();
+        counts.add(NOW.plus(secs(at)), requests);
+        Checkpoint::new(WALL.plus(secs(300.0 + at)), counts, rates, NOW.plus(secs(at)))
+    };
+    let (whole, short): (_, Vec<Rate>) = (made(1.0, &rates(), 7), vec!["100/2min".parse().unwrap()]);
+    for less in [made(30.0, &short, 2), made(30.0, &[], 0)] {
+        for claim in ["x", "y"] {
+            let mut told = [("x", &whole, 1.0), (claim, &less, 30.0)];
+            for is_past in [false, true] {
+                let mut hand_over = HandOver::new(&rates());
+                for (claim, checkpoint, at) in &told {
+                    let read = match is_past {
+                        false => ReadAt::live(NOW.plus(secs(*at)), WALL.plus(secs(*at))),
+                        true => ReadAt::past(NOW.plus(secs(40.0)), WALL.plus(secs(340.0))),
+                    };
+                    hand_over.note_opened(claim, Some(checkpoint), read);
+                }
+                let mut ceiling = Ceiling::new(&rates(), None, NOW);
+                hand_over.apply(&mut ceiling, NOW.plus(secs(40.0)));
+                assert_eq!(counted(&ceiling, 40.0), 7, "{claim}, past {is_past}: {less:?}");
+                told.reverse();
+            }
+        }
+    }
+}
+
 #[test]
 fn pauses_and_named_limits_are_taken_over() {
-    let learned = LearnedLimit { rate: "10/min".parse().unwrap(), raise_in: secs(30.0) };
+    let from = crate::checkpoint::LearnedFrom::Words;
+    let learned = LearnedLimit { rate: "10/min".parse().unwrap(), raise_in: secs(30.0), from };
     let pause = crate::checkpoint::Pause { remaining: secs(20.0), reason: Some(Reason::RateProvider) };
     let checkpoint = Checkpoint::default().with_learned(Some(learned)).with_pause(Some(pause));
     let mut hand_over = HandOver::new(&rates());
@@ -281,6 +313,30 @@ fn pauses_and_named_limits_are_taken_over() {
     assert_eq!(hand_over.pause(NOW.plus(secs(16.0))), None);
     hand_over.note(&fact(FactKind::Resumed, "a", 8.0), ReadAt::live(NOW.plus(secs(8.0)), WALL));
     assert_eq!(hand_over.pause(NOW.plus(secs(9.0))), None);
+}
+
+/// Fault: a ceiling of short windows took over the last minute alone, and one that became longer began with that.
+#[test]
+fn a_longer_window_counts_what_former_owners_sent_before() {
+    let mut said: Vec<Said> = (0..50)
+        .flat_map(|n| {
+            let (job, at) = (format!("j{n}"), f64::from(6 * n));
+            [sending(&job, at), answered(&job, at + 1.0, true)]
+        })
+        .collect();
+    said.push(sending("on-its-way", 299.0));
+    for longer in ["60/10min", "60/h", "60/d"] {
+        let short: Vec<Rate> = vec!["100/s".parse().unwrap()];
+        let mut hand_over = heard(&said);
+        hand_over.set_rates(&short);
+        let mut ceiling = Ceiling::new(&short, None, NOW);
+        let now = NOW.plus(secs(400.0));
+        let taken = hand_over.apply(&mut ceiling, now);
+        assert_eq!(taken.requests, 0, "none that the ceiling in force counts");
+        hand_over.apply(&mut ceiling, now);
+        ceiling.reconfigure(&[longer.parse().unwrap()], None, now);
+        assert_eq!(counted(&ceiling, 400.0), 51, "{longer}");
+    }
 }
 
 #[test]

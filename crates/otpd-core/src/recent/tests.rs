@@ -189,12 +189,12 @@ fn a_clock_set_back_puts_no_retry_off() {
 }
 
 #[test]
-fn attempts_are_held_at_255() {
+fn attempts_are_held_at_127() {
     let mut recent = Recent::default();
     let mut tried = fact(FactKind::Retrying, "a", "p", NOW);
     tried.attempt = u32::MAX;
     fold(&mut recent, &tried);
-    assert!(matches!(known(&recent, "a", "p"), Known::Tried { attempts: 255, .. }));
+    assert!(matches!(known(&recent, "a", "p"), Known::Tried { attempts: 127, .. }));
 }
 
 #[test]
@@ -244,4 +244,22 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_nobody_can_tell_stays_known_in_whichever_order_it_is_told() {
+    let told = |kind, at: u64, class| Fact { class, attempt: 2, ..fact(kind, "a", "q", at) };
+    let ambiguous = told(FactKind::FailedOver, 10, Some(Class::Ambiguous));
+    let limited = told(FactKind::Retrying, 20, Some(Class::RateLimited));
+    let job = JobId::parse("a").unwrap();
+    for facts in [[&ambiguous, &limited], [&limited, &ambiguous]] {
+        let mut recent = Recent::default();
+        facts.iter().for_each(|fact| recent.fold(fact, UnixMs(30)));
+        assert!(recent.was_ambiguous(&job, Life::default()));
+        assert!(matches!(known(&recent, "a", "p"), Known::Tried { attempts: 2, .. }));
+        assert!(!recent.was_ambiguous(&job, Life::from_number(7)), "another life");
+    }
+    let mut recent = Recent::default();
+    recent.fold(&limited, UnixMs(30));
+    assert!(!recent.was_ambiguous(&job, Life::default()));
 }

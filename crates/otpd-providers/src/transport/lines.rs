@@ -43,7 +43,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How many requests may be handed to an HTTP/2 connection that are not written.
 const QUEUE: usize = 4;
 /// How long a request may wait to be written on an HTTP/2 connection before that counts as full.
-const FULL_AFTER: Duration = Duration::from_millis(150);
+pub(crate) const FULL_AFTER: Duration = Duration::from_millis(150);
 /// How often who finds no room looks again, where nothing ends.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The most lines that take new requests at once.
@@ -112,20 +112,20 @@ impl Lines {
         })
     }
 
-    /// A line for one more request; `None` if none had room for so long.
-    pub(crate) async fn take(&self, clock: &Clock, for_at_most: Duration) -> Option<Using<'_>> {
-        let since = clock.mono();
+    /// A line for one more request, from `now` on; `None` if none had room for so long.
+    pub(crate) async fn take(&self, clock: &Clock, now: Mono, for_at_most: Duration) -> Option<Using<'_>> {
+        let (since, mut now) = (now, now);
         loop {
-            let now = clock.mono();
-            let left = for_at_most.saturating_sub(now.since(since));
             if let Some(using) = self.pick(now) {
                 return Some(using);
             }
+            let left = for_at_most.saturating_sub(now.since(since));
             if left.is_zero() {
                 return None;
             }
             // A line that was silent may have room again without an end.
             let _ = tokio::time::timeout(LOOK_AGAIN.min(left), self.ended.notified()).await;
+            now = clock.mono();
         }
     }
 
@@ -207,12 +207,14 @@ impl Using<'_> {
         self.right.clone()
     }
 
-    /// Waits for a place in the line's queue, at most for `left`. `None` where there is no queue, as over
-    /// HTTP/1.1, or the place was had: the request may be handed over.
+    /// True if the line is one connection, with a queue.
+    pub(crate) fn is_one_connection(&self) -> bool {
+        self.lines.speaks(Spoken::Http2)
+    }
+
+    /// Waits for a place in the line's queue, at most for `left`. `None`: it was had, and the request may be
+    /// handed over.
     pub(crate) async fn queue(&mut self, left: Duration) -> Option<Full> {
-        if !self.lines.speaks(Spoken::Http2) {
-            return None;
-        }
         let patience = FULL_AFTER.min(left);
         let queue = self.line.queue.clone();
         let mut place = pin!(queue.acquire());
@@ -233,11 +235,6 @@ impl Using<'_> {
             Ok(Err(_)) => None,
             Err(_) => Some(Full::Everywhere),
         }
-    }
-
-    /// How long a request that was handed over may stay unwritten; `None`: as long as it takes.
-    pub(crate) fn written_within(&self) -> Option<Duration> {
-        self.lines.speaks(Spoken::Http2).then_some(FULL_AFTER)
     }
 
     /// True unless the line is known to speak HTTP/1.1.

@@ -4,6 +4,9 @@
 //! that is whole. So an answer whose length or JSON is complete waits for its end no longer than
 //! [`END_WITHIN`], and what ended badly is handed on as it is, marked as cut.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use reqwest::Response;
@@ -24,13 +27,19 @@ pub(crate) async fn read(mut response: Response) -> Answer {
     let headers = std::mem::take(response.headers_mut());
     let mut body = Vec::new();
     let truncated = loop {
-        let chunk = if is_complete(&body, length) {
-            match tokio::time::timeout(END_WITHIN, response.chunk()).await {
-                Ok(chunk) => chunk,
-                Err(_) => break true,
+        let chunk = {
+            let mut chunk = pin!(response.chunk());
+            // Usually it is there; only who has to wait asks what for.
+            match poll_fn(|cx| Poll::Ready(chunk.as_mut().poll(cx))).await {
+                Poll::Ready(chunk) => chunk,
+                Poll::Pending if is_complete(&body, length) => {
+                    match tokio::time::timeout(END_WITHIN, chunk).await {
+                        Ok(chunk) => chunk,
+                        Err(_) => break true,
+                    }
+                }
+                Poll::Pending => chunk.await,
             }
-        } else {
-            response.chunk().await
         };
         match chunk {
             Ok(Some(chunk)) if body.len() + chunk.len() <= MAX_ANSWER => body.extend_from_slice(&chunk),

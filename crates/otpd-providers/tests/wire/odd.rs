@@ -11,7 +11,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::{Bench, PATIENT, Wire, clock, faults, phones};
 
 const BRIEF: HttpLimits =
-    HttpLimits { connect_timeout: Duration::from_millis(1500), timeout: Duration::from_secs(2), ..PATIENT };
+    HttpLimits { connect_timeout: Duration::from_millis(600), timeout: Duration::from_secs(1), ..PATIENT };
 
 #[tokio::test]
 async fn odd_answers_are_bounded_and_classified() {

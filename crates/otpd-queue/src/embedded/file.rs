@@ -34,7 +34,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// `otpd` in ASCII.
 const APPLICATION: i32 = 0x6f74_7064;
 /// The schema below.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 const SCHEMA: &str = "
     CREATE TABLE lanes (
@@ -68,7 +68,8 @@ const SCHEMA: &str = "
         out         INTEGER NOT NULL DEFAULT 0,
         life        INTEGER NOT NULL DEFAULT 0,
         not_before  INTEGER,
-        replayed_at INTEGER
+        replayed_at INTEGER,
+        ambiguous   INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX jobs_of_lane ON jobs (lane, section);
     CREATE INDEX jobs_later ON jobs (lane, not_before) WHERE section = 2;
@@ -112,6 +113,9 @@ const FROM_1_TO_2: &str = "
     CREATE INDEX jobs_of_lane ON jobs (lane, section);
     CREATE INDEX jobs_later ON jobs (lane, not_before) WHERE section = 2;
 ";
+
+/// What makes a file of version 2 one of version 3: attempts of which nobody can tell.
+const FROM_2_TO_3: &str = "ALTER TABLE jobs ADD COLUMN ambiguous INTEGER NOT NULL DEFAULT 0;";
 
 /// Opens the file for writing; makes it where there is none.
 pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, QueueError> {
@@ -255,14 +259,17 @@ fn identify(file: &mut Connection) -> Result<(), Unfit> {
         }
         made.commit()?;
     }
-    if matches!(state(file)?, (APPLICATION, 1, _)) {
-        let changed = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        if matches!(state(&changed)?, (APPLICATION, 1, _)) {
-            changed.execute_batch(FROM_1_TO_2)?;
-            changed.pragma_update(None, "user_version", VERSION)?;
-            tracing::info!(from = 1, to = VERSION, "the queue file's schema is brought up to date");
+    for (from, change) in [(1, FROM_1_TO_2), (2, FROM_2_TO_3)] {
+        let is_older = |(application, version, _)| (application, version) == (APPLICATION, from);
+        if is_older(state(file)?) {
+            let changed = file.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            if is_older(state(&changed)?) {
+                changed.execute_batch(change)?;
+                changed.pragma_update(None, "user_version", from + 1)?;
+                tracing::info!(from, to = from + 1, "the queue file's schema is brought up to date");
+            }
+            changed.commit()?;
         }
-        changed.commit()?;
     }
     match state(file)? {
         (APPLICATION, VERSION, _) => Ok(()),

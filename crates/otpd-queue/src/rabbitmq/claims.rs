@@ -87,6 +87,12 @@ impl Claims {
         self.lanes.values().any(|claim| *claim.id == *id)
     }
 
+    /// A claim was read that stands on the stream before all that this process has said: it takes nothing, now or
+    /// when it comes again.
+    pub(super) fn read_past_claim(&mut self, provider: &ProviderName, id: &str) {
+        self.was_read_before(provider, id);
+    }
+
     /// Remembers a claim of another. True if it was read before: a record may be published twice.
     fn was_read_before(&mut self, provider: &ProviderName, id: &str) -> bool {
         let others = self.others.entry(provider.clone()).or_default();

@@ -16,6 +16,8 @@ pub(super) const LIFE: &str = "x-otp-life";
 pub(super) const NOT_BEFORE: &str = "x-otp-not-before";
 /// When an operator replayed a job, in milliseconds since 1970.
 pub(super) const REPLAYED_AT: &str = "x-otp-replayed-at";
+/// Attempts of which nobody can tell whether they were sent; absent where there are none.
+pub(super) const AMBIGUOUS: &str = "x-otp-ambiguous";
 /// W3C trace context.
 pub(super) const TRACE_PARENT: &str = "traceparent";
 /// W3C trace state.

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::backoff::Backoff;
 use super::clock;
-use super::reader::Reader;
+use super::reader::{Reader, Reading};
 use super::stream::{Record, Start, StreamReader};
 use crate::error::QueueError;
 use crate::listen::When;
@@ -111,7 +111,7 @@ async fn piece_once(reader: &Reader, begin: u64, upto: u64) -> Result<UnixMs, Qu
         first.get_or_insert(offset);
         since = since.or_else(|| written_at(&record));
         if offset < upto {
-            reader.read(record, &mut news);
+            reader.read(record, Reading::Before, &mut news);
         }
         let is_over = offset + 1 >= upto;
         if is_over || news.len() >= AT_ONCE {

@@ -77,6 +77,15 @@ struct Broken {
     reached_the_end: bool,
 }
 
+/// Which reading a record comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The standing one, which has begun before this process said anything.
+    Standing,
+    /// That of what was written before.
+    Before,
+}
+
 impl Reader {
     /// A reader that begins with [`Reader::start`].
     pub(super) fn new(plan: Arc<Plan>, source: Arc<str>, link: Link, publish: Link) -> Self {
@@ -242,7 +251,9 @@ impl Reader {
                             Start::At(_) | Start::Offset(_) => Start::At(place.read_at.minus(AGAIN)),
                         };
                     }
-                    stream.give_up_connection();
+                    if !self.0.link.is_closed() {
+                        stream.give_up_connection();
+                    }
                     if when == When::Past {
                         self.distrust_publishing(began);
                     }
@@ -280,25 +291,25 @@ impl Reader {
     fn take(&self, first: Record, stream: &mut StreamReader, when: When) -> u64 {
         let mut news = Vec::new();
         let mut next = first.offset + 1;
-        self.read(first, &mut news);
+        self.read(first, Reading::Standing, &mut news);
         while news.len() < PIECE {
             // An error shows itself again at the next reading.
             let Some(Ok(record)) = stream.next_ready() else { break };
             next = record.offset + 1;
-            self.read(record, &mut news);
+            self.read(record, Reading::Standing, &mut news);
         }
         self.tell(news, when);
         next
     }
 
     /// Reads one record: what it says to this process at once, what it says to the listeners into `news`.
-    pub(super) fn read(&self, record: Record, news: &mut Vec<News>) {
+    pub(super) fn read(&self, record: Record, from: Reading, news: &mut Vec<News>) {
         let properties = &record.message.properties;
         let correlation = properties.correlation_id().as_ref().map_or("", |id| id.as_str());
         let own = correlation.starts_with(&*self.0.origin);
         let kind = properties.kind().as_ref().map_or("", |kind| kind.as_str());
         if kind == wire::OPENED_TYPE {
-            self.read_opened(&record, correlation, own, news);
+            self.read_opened(&record, correlation, (own, from), news);
         } else if !own && let Some(fact) = fact_json::decode(&record.message.data) {
             news.push(News::Fact(fact));
         }
@@ -307,14 +318,23 @@ impl Reader {
         }
     }
 
-    fn read_opened(&self, record: &Record, correlation: &str, own: bool, news: &mut Vec<News>) {
+    fn read_opened(
+        &self,
+        record: &Record,
+        correlation: &str,
+        (own, from): (bool, Reading),
+        news: &mut Vec<News>,
+    ) {
         let Some(opened) = wire::read_opened(&record.message.data) else { return };
         // A version of otpd that made no claims identified each record by its message id alone.
         let id = record.message.properties.message_id().as_ref().map_or("", |id| id.as_str());
         let claim = if correlation.is_empty() { id } else { correlation };
         let mut claims = self.claims();
         let is_current = claims.current(&opened.provider).is_some_and(|current| *current == *claim);
-        if !opened.renewal && (is_current || !own) && claims.read_claim(&opened.provider, claim) {
+        let counts = !opened.renewal && (is_current || !own);
+        if counts && from == Reading::Before {
+            claims.read_past_claim(&opened.provider, claim);
+        } else if counts && claims.read_claim(&opened.provider, claim) {
             warn!(provider = %opened.provider, "another worker has opened this lane; giving it up here");
         }
         drop(claims);

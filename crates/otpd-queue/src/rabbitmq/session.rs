@@ -260,13 +260,11 @@ impl<'a> Session<'a> {
     fn is_known(&mut self, delivery: &Delivery) -> bool {
         let Some(since) = *self.known_since.borrow() else { return false };
         let published_at = wire::taken_at(&delivery.properties).unwrap_or_default();
-        let needed = if delivery.redelivered {
-            published_at.minus(SKEW).max(clock::now().minus(recent::WINDOW - SKEW))
-        } else {
-            clock::now()
-        };
+        // The last second is known since reading began, whatever the clock says now.
+        let is_enough = !delivery.redelivered
+            || since <= published_at.minus(SKEW).max(clock::now().minus(recent::WINDOW - SKEW));
         self.has_window = self.has_window || self.lane.reader.knows_window(&self.lane.spec.provider);
-        since <= needed && self.has_window
+        is_enough && self.has_window
     }
 
     fn hand_on_early(&mut self) {
@@ -313,6 +311,11 @@ impl<'a> Session<'a> {
         self.asked = None;
         if let Some(asked_at) = answered {
             self.lane.alive.heard(asked_at.into_std());
+            return Ok(());
+        }
+        if self.stopped || self.leaves_by.is_some() {
+            // Nothing starts any more. A broker may be busy with what was handed back, and what is under way would
+            // be repeated if the channel were given up.
             return Ok(());
         }
         self.open.suspect();

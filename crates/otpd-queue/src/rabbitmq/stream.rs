@@ -38,6 +38,8 @@ pub(super) struct StreamReader {
     consumer: Consumer,
     unasked: u32,
     last_tag: u64,
+    /// The broker has ended it.
+    has_ended: bool,
 }
 
 /// One record.
@@ -67,7 +69,7 @@ impl StreamReader {
         let options = BasicConsumeOptions::default();
         let consume = open.channel.basic_consume(short(stream), "".into(), options, arguments);
         match open.call(consume).await {
-            Ok(consumer) => Ok(Self { open, consumer, unasked: 0, last_tag: 0 }),
+            Ok(consumer) => Ok(Self { open, consumer, unasked: 0, last_tag: 0, has_ended: false }),
             Err(error) => {
                 open.abandon();
                 Err(error)
@@ -106,7 +108,10 @@ impl StreamReader {
         let message = match got {
             Some(Ok(message)) => message,
             Some(Err(error)) => return Err(refused_or_away(url, &error)),
-            None => return Err(away(url, "the broker ended the reading of the stream")),
+            None => {
+                self.has_ended = true;
+                return Err(away(url, "the broker ended the reading of the stream"));
+            }
         };
         self.unasked += 1;
         self.last_tag = message.delivery_tag;
@@ -130,7 +135,7 @@ impl StreamReader {
 
     /// True while the channel is not known to be gone.
     pub(super) fn is_open(&self) -> bool {
-        self.open.channel.status().connected()
+        !self.has_ended && self.open.channel.status().connected()
     }
 
     /// Gives the connection up: it may be alive and tell nothing.

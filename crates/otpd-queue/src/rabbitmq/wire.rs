@@ -220,7 +220,8 @@ pub(super) fn moved(plan: &Plan, m: &Move) -> Parcel {
         .number(headers::TAKEN_AT, Some(m.taken_at.0))
         .number(headers::LIFE, life(m.carried.life))
         .number(headers::NOT_BEFORE, m.carried.not_before.map(|at| at.0))
-        .number(headers::REPLAYED_AT, m.carried.replayed_at.map(|at| at.0));
+        .number(headers::REPLAYED_AT, m.carried.replayed_at.map(|at| at.0))
+        .number(headers::AMBIGUOUS, Some(m.carried.ambiguous.into()).filter(|ends| *ends > 0));
     // Where several workers own a lane, nobody consumes its other queues.
     let section = if plan.has_single_owner(&m.to) { m.section } else { Section::Main };
     let key = Plan::section_key(&m.to, section);
@@ -292,6 +293,7 @@ pub(super) fn delivery(session: u32, section: Section, got: lapin::message::Deli
             life: headers::number(table, headers::LIFE).map(Life::from_number).unwrap_or_default(),
             not_before: headers::number(table, headers::NOT_BEFORE).map(UnixMs),
             replayed_at: headers::number(table, headers::REPLAYED_AT).map(UnixMs),
+            ambiguous: carried(headers::AMBIGUOUS),
         },
         section,
         message_id: message_id(&got.properties),
@@ -329,6 +331,7 @@ mod tests {
             life: Life::from_number(1_800_000_000_000),
             not_before: Some(UnixMs(1_800_000_000_500)),
             replayed_at: Some(UnixMs(1_800_000_000_001)),
+            ambiguous: 1,
         };
         let moved = moved(
             &plan(),

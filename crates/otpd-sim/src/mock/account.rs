@@ -15,7 +15,7 @@ use otpd_core::Phone;
 
 use super::contract::Message;
 use super::control::{Balance, Control};
-use super::fault::{Fares, Fault};
+use super::fault::{Effect, Fares, Fault};
 use super::kind::Kind;
 use super::outbox::{Outbox, Sent, fingerprint, hash};
 use super::settings::{Proof, Settings};
@@ -45,6 +45,8 @@ pub(crate) struct Account {
 struct State {
     settings: Settings,
     limits: Limits,
+    /// Those that the account is not told of.
+    hidden: Limits,
     arrivals: Arrivals,
     attempts: HashMap<Phone, u32>,
     outbox: Outbox,
@@ -85,6 +87,7 @@ impl Account {
         let origin = hash(&(kind, name));
         let state = State {
             limits: Limits::default(),
+            hidden: Limits::default(),
             arrivals: Arrivals::new(kept, ALWAYS_WATCHED),
             attempts: HashMap::new(),
             outbox: Outbox::default(),
@@ -128,6 +131,10 @@ impl Account {
             return (Fate::Unauthorised, Duration::ZERO);
         }
         let by_time = || Chance::of(&[self.seed, self.origin, at]);
+        if !state.hidden_admit(at) {
+            let wordless = Fault { effect: Effect::Wordless, message: Fares::NotSent };
+            return (Fate::Fault(wordless, None), state.settings.latency.draw(&mut by_time()));
+        }
         match (state.limits.admit(at), message) {
             (Err(full), _) => (Fate::TooMany(full), state.settings.latency.draw(&mut by_time())),
             (Ok(()), None) => (Fate::Invalid, state.settings.latency.draw(&mut by_time())),
@@ -232,6 +239,15 @@ impl State {
         }
     }
 
+    /// Whether a request is within the limits that the account is not told of.
+    fn hidden_admit(&mut self, at: u64) -> bool {
+        let limits = self.settings.faults.as_ref().map(|plan| plan.hidden_limits(at)).unwrap_or_default();
+        if !self.hidden.rates().eq(limits.iter().copied()) {
+            self.hidden.set(&limits);
+        }
+        self.hidden.admit(at).is_ok()
+    }
+
     /// The how-many-eth request for this phone that is valid and within the limits; `None` once too
     /// many phones are known to count another.
     fn attempt(&mut self, phone: Phone) -> Option<u32> {
@@ -279,7 +295,7 @@ fn label(kind: Kind, name: &str) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mock::fault::{Effect, FaultPlan};
+    use crate::mock::fault::FaultPlan;
 
     fn message(phone: &str) -> Message<'static> {
         Message { phone: Phone::parse(phone).unwrap(), to: "".into(), code: "482910".into() }
@@ -319,6 +335,21 @@ mod tests {
         let stats = account.stats();
         assert_eq!((stats.attempts, stats.accepted, stats.balance), (9, 2, Some(0)));
         assert!(stats.windows.iter().all(|w| w.most == 9), "refused arrivals count too");
+    }
+
+    #[test]
+    fn a_limit_that_nobody_is_told_of_holds_in_every_second_stretch() {
+        let plan: FaultPlan = "msgai:limit(2/s)=every:10s,limit(5/s)=always".parse().unwrap();
+        let account = account(&Control::faults(plan));
+        let second = 1_000_000_000;
+        for (at, taken) in [(0, 2), (5, 2), (12, 5), (25, 2)] {
+            let fates =
+                (0..9).map(|_| account.book(at * second, Proof::Session, Some(&message("628123456000"))).0);
+            let wordless = Fault { effect: Effect::Wordless, message: Fares::NotSent };
+            let (sent, refused): (Vec<_>, Vec<_>) = fates.partition(|fate| matches!(fate, Fate::Sent(_)));
+            assert!(refused.iter().all(|fate| *fate == Fate::Fault(wordless, None)), "{refused:?}");
+            assert_eq!(sent.len(), taken, "{at} s");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use otpd_core::Phone;
+use otpd_core::clock::nanos;
+use otpd_core::{Phone, Rate};
 
 use super::contract::Documented;
 use super::kind::Kind;
@@ -19,6 +20,15 @@ pub struct FaultPlan {
     pub(super) kind: Kind,
     pub(super) text: Box<str>,
     pub(super) rules: Vec<Rule>,
+    pub(super) limits: Vec<Hidden>,
+}
+
+/// A limit that the account is not told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    pub(crate) limit: Rate,
+    /// In every second stretch of this length, beginning with the first; `None`: always.
+    pub(crate) every: Option<Duration>,
 }
 
 /// One rule: this fault, then.
@@ -40,6 +50,8 @@ pub(crate) struct Fault {
 pub(crate) enum Effect {
     /// 429 in the provider's form, with `Retry-After` where a wait is given.
     TooMany { retry_after: Option<Duration> },
+    /// 429 and nothing else.
+    Wordless,
     /// A 5xx, with `Retry-After` where a wait is given.
     Failed { error: ServerError, retry_after: Option<Duration> },
     /// A refusal that the provider documents.
@@ -123,7 +135,16 @@ impl FaultPlan {
     /// No faults.
     #[must_use]
     pub fn none(kind: Kind) -> Self {
-        Self { kind, text: "".into(), rules: Vec::new() }
+        Self { kind, text: "".into(), rules: Vec::new(), limits: Vec::new() }
+    }
+
+    /// The limits in force `at` nanoseconds since the mock started that the account is not told of.
+    pub(crate) fn hidden_limits(&self, at: u64) -> Vec<Rate> {
+        let is_in_force = |hidden: &&Hidden| {
+            let stretch = hidden.every.map_or(0, |every| nanos(every).max(1));
+            stretch == 0 || (at / stretch).is_multiple_of(2)
+        };
+        self.limits.iter().filter(is_in_force).map(|hidden| hidden.limit).collect()
     }
 
     /// The fault that meets this request: the `attempt`th to `phone`, where the draw was `share`.
@@ -159,7 +180,7 @@ mod tests {
         let plan: FaultPlan = plan.parse().unwrap();
         match plan.fault(Phone::parse(phone).unwrap(), attempt, share)?.effect {
             Effect::Failed { error, .. } => Some(error.status()),
-            Effect::TooMany { .. } => Some(429),
+            Effect::TooMany { .. } | Effect::Wordless => Some(429),
             Effect::Refused(refusal) => Some(refusal.status),
             Effect::Reset | Effect::Stall | Effect::Garbage | Effect::Slow | Effect::Wire(_) => Some(0),
         }

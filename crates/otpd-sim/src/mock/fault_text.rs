@@ -4,7 +4,10 @@
 //! KIND:FAULT[(WAIT)][+sent]=WHEN,…        verihubs:429(2s)=5%,500+sent=1%,blocked=to:*007,502=first:2
 //! ```
 //!
-//! `FAULT` is `429`, `500`, `502`, `503`, `504`, `reset`, `stall`, `garbage`, `slow_headers`, or the name
+//! `limit(10/s)=always` is a limit that the account is not told of: what is beyond it gets a 429 that says
+//! nothing. `limit(10/s)=every:60s` holds in every second minute, beginning with the first.
+//!
+//! `FAULT` is `429`, `bare_429` (without any words), `500`, `502`, `503`, `504`, `reset`, `stall`, `garbage`, `slow_headers`, or the name
 //! or code of a refusal that the kind documents (`bad_recipient`, `131026`). `(WAIT)` adds `Retry-After`
 //! to a 429 or 5xx. `+sent` sends the message all the same; `garbage` and `slow_headers` always do.
 //! Or a fault of the wire (`wire_fault`): `cut`, `open_end`, `drip`, `late(12s)`, `gzip`, `hints`, `huge_head`,
@@ -15,7 +18,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::fault::{Digits, Effect, Fares, Fault, FaultPlan, Rule, ServerError, When};
+use otpd_core::Rate;
+
+use super::fault::{Digits, Effect, Fares, Fault, FaultPlan, Hidden, Rule, ServerError, When};
 use super::kind::Kind;
 use super::wire_fault::WireFault;
 
@@ -34,9 +39,14 @@ impl FaultPlan {
     /// [`InvalidFault`] names the part that does not fit.
     pub fn parse(kind: Kind, text: &str) -> Result<Self, InvalidFault> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        let rules: Vec<Rule> = parts
-            .map(|part| rule(kind, part).map_err(|problem| InvalidFault { part: part.to_owned(), problem }))
-            .collect::<Result<_, _>>()?;
+        let (mut rules, mut limits) = (Vec::new(), Vec::new());
+        for part in parts {
+            let invalid = |problem| InvalidFault { part: part.to_owned(), problem };
+            match hidden(part).map_err(invalid)? {
+                Some(limit) => limits.push(limit),
+                None => rules.push(rule(kind, part).map_err(invalid)?),
+            }
+        }
         let shares = rules.iter().map(|rule| match rule.when {
             When::Share(share) => share,
             When::First(_) | When::To(_) => 0.0,
@@ -46,7 +56,7 @@ impl FaultPlan {
             let problem = "the shares are more than 100 % together".into();
             return Err(InvalidFault { part: text.trim().to_owned(), problem });
         }
-        Ok(Self { kind, text: text.trim().into(), rules })
+        Ok(Self { kind, text: text.trim().into(), rules, limits })
     }
 }
 
@@ -68,6 +78,22 @@ impl fmt::Display for FaultPlan {
     }
 }
 
+/// A limit that the account is not told of; `None` for anything else.
+fn hidden(part: &str) -> Result<Option<Hidden>, String> {
+    let Some((rate, when)) = part.strip_prefix("limit(").and_then(|rest| rest.split_once(")=")) else {
+        return Ok(None);
+    };
+    let limit: Rate = rate.parse().map_err(|e| format!("the limit in brackets {e}"))?;
+    let every = match when.trim() {
+        "always" => None,
+        when => {
+            let every = when.strip_prefix("every:").and_then(|time| humantime::parse_duration(time).ok());
+            Some(every.ok_or("a limit holds `always` or `every:TIME`, such as every:60s")?)
+        }
+    };
+    Ok(Some(Hidden { limit, every }))
+}
+
 fn rule(kind: Kind, part: &str) -> Result<Rule, String> {
     let (fault, when) = part.split_once('=').ok_or("must be FAULT=WHEN")?;
     Ok(Rule { fault: self::fault(kind, fault.trim())?, when: self::when(when.trim())? })
@@ -87,6 +113,7 @@ fn fault(kind: Kind, text: &str) -> Result<Fault, String> {
     };
     let effect = match name {
         "429" => Effect::TooMany { retry_after },
+        "bare_429" => Effect::Wordless,
         "500" => Effect::Failed { error: ServerError::Internal, retry_after },
         "502" => Effect::Failed { error: ServerError::BadGateway, retry_after },
         "503" => Effect::Failed { error: ServerError::Unavailable, retry_after },
@@ -101,9 +128,12 @@ fn fault(kind: Kind, text: &str) -> Result<Fault, String> {
         },
     };
     match effect {
-        Effect::TooMany { .. } if message == Fares::Sent => Err("a 429 never sends the message".into()),
+        Effect::TooMany { .. } | Effect::Wordless if message == Fares::Sent => {
+            Err("a 429 never sends the message".into())
+        }
         Effect::TooMany { .. } | Effect::Failed { .. } => Ok(Fault { effect, message }),
-        Effect::Refused(_)
+        Effect::Wordless
+        | Effect::Refused(_)
         | Effect::Reset
         | Effect::Stall
         | Effect::Garbage
@@ -113,7 +143,9 @@ fn fault(kind: Kind, text: &str) -> Result<Fault, String> {
         {
             Err("only a 429 or 5xx can name a wait".into())
         }
-        Effect::Refused(_) | Effect::Reset | Effect::Stall | Effect::Wire(_) => Ok(Fault { effect, message }),
+        Effect::Wordless | Effect::Refused(_) | Effect::Reset | Effect::Stall | Effect::Wire(_) => {
+            Ok(Fault { effect, message })
+        }
         Effect::Garbage | Effect::Slow => Ok(Fault { effect, message: Fares::Sent }),
     }
 }
@@ -142,7 +174,7 @@ fn documented(kind: Kind, name: &str) -> Result<Effect, String> {
         names.dedup();
         let names = names.join(", ");
         format!(
-            "{kind} has no such fault; there are 429, 500, 502, 503, 504, reset, stall, garbage, slow_headers, {}, {names}",
+            "{kind} has no such fault; there are 429, bare_429, 500, 502, 503, 504, reset, stall, garbage, slow_headers, {}, {names}",
             WireFault::NAMES,
         )
     })
@@ -242,6 +274,10 @@ mod tests {
             ("verihubs:429=101%", "0% to 100%"),
             ("verihubs:429=60%,500=50%", "more than 100 % together"),
             ("verihubs:429(soon)=5%", "a time such as 2s"),
+            ("verihubs:bare_429(2s)=5%", "only a 429 or 5xx"),
+            ("verihubs:bare_429+sent=5%", "never sends"),
+            ("verihubs:limit(fast)=always", "the limit in brackets must be COUNT/TIME"),
+            ("verihubs:limit(9/s)=5%", "`always` or `every:TIME`"),
             ("verihubs:reset(2s)=5%", "only a 429 or 5xx"),
             ("verihubs:429+sent=5%", "never sends"),
             ("verihubs:late=5%", "late needs its time"),

@@ -202,6 +202,7 @@ fn faulty(kind: Kind, fault: Fault, sent: impl FnOnce() -> Option<Reply>) -> (Re
             let reply = contract.too_many(None, retry_after.unwrap_or(A_MINUTE));
             (reply.retry_after(retry_after), Wish::Usual)
         }
+        Effect::Wordless => (Reply::empty(429), Wish::Usual),
         Effect::Failed { error, retry_after } => {
             (contract.failed(error).retry_after(retry_after), Wish::Usual)
         }

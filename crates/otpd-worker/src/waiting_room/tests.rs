@@ -23,6 +23,8 @@ fn held(place: u64, id: &str, to: &str, class: TrafficClass, expires: u64) -> He
         life: Life::default(),
         replayed_at: None,
         attempts: 0,
+        ambiguous: 0,
+        moves_on: None,
         refusals: Refusals::default(),
         probed: 0,
         unsure_since: None,

@@ -48,6 +48,10 @@ impl Endpoint for Script {
         Answered { outcome: (self.answer)(job, times), http_status: Some(200), code: None, detail: None }
     }
 
+    fn can_find(&self, job: &SendJob) -> bool {
+        job.purpose.as_str() == "findable" || job.purpose.as_str() == "not-findable"
+    }
+
     async fn find(&self, job: &SendJob, _since: UnixMs) -> Option<MessageId> {
         tokio::time::sleep(self.look_up).await;
         MessageId::new("found").filter(|_| job.purpose.as_str() == "findable")

@@ -171,17 +171,24 @@ impl Replay<'_> {
             queue.replay_dead(filter, self.now, &wanted).await?
         };
         let (expired, no_job) = (tally.expired.into_inner(), tally.no_job.into_inner());
+        let again = letters.iter().filter(|letter| may_have_been_sent(letter)).count();
         if json.json {
             let jobs: Vec<&str> = letters.iter().map(|letter| letter.job.as_str()).collect();
             output::json(&json!({
                 "dry_run": dry_run,
                 "replayed": jobs,
+                "possible_duplicates": again,
                 "refused": { "expired": expired, "no_job": no_job },
             }))?;
             return Ok(ExitCode::SUCCESS);
         }
         let verb = if dry_run { "would replay" } else { "replayed" };
         output::line(&format!("{verb} {} dead letters", letters.len()))?;
+        if again > 0 {
+            output::line(&format!(
+                "{again} of them may have been sent already (nobody could tell): those people may get the same code again"
+            ))?;
+        }
         if expired > 0 {
             output::line(&format!(
                 "refused {expired}: the code has expired, counted from when the job was first taken"
@@ -218,6 +225,14 @@ impl Replay<'_> {
     }
 }
 
+/// True if the provider's last answer, or the want of one, leaves open whether the message was sent. Letters of
+/// before are judged by their reason alone.
+fn may_have_been_sent(letter: &DeadLetter) -> bool {
+    let is_error = letter.http_status.is_some_and(|status| status >= 500);
+    let is_unclear = letter.reason == Some(Reason::AmbiguousParked) || letter.class == Some(Class::Ambiguous);
+    is_unclear || (is_error && letter.class == Some(Class::Transient))
+}
+
 fn as_json(letter: &DeadLetter) -> Value {
     json!({
         "job": letter.job.as_str(),
@@ -231,6 +246,7 @@ fn as_json(letter: &DeadLetter) -> Value {
         "died_at": letter.died_at.map(|at| at.to_string()),
         "taken_at": letter.taken_at.map(|at| at.to_string()),
         "life": letter.life.number(),
+        "may_have_been_sent": may_have_been_sent(letter),
     })
 }
 
@@ -309,6 +325,23 @@ mod tests {
         ] {
             let replay = Replay { routes: &routes, now: NOW, limit: 1 };
             assert_eq!(replay.judge(&letter(&body, taken), &Tally::default()), is, "{body} {taken:?}");
+        }
+    }
+
+    #[test]
+    fn says_who_may_get_a_code_twice() {
+        let base = || letter(r#"{"id":"j","to":"+628123456890","code":"482910"}"#, Some(1));
+        for (reason, class, http_status, is) in [
+            (Reason::AmbiguousParked, Some(Class::Ambiguous), None, true),
+            (Reason::AmbiguousParked, None, None, true),
+            (Reason::AttemptsExhausted, Some(Class::Ambiguous), Some(200), true),
+            (Reason::AttemptsExhausted, Some(Class::Transient), Some(500), true),
+            (Reason::AttemptsExhausted, Some(Class::Transient), None, false),
+            (Reason::InvalidRecipient, Some(Class::Permanent), Some(400), false),
+            (Reason::WaitedTooLong, None, None, false),
+        ] {
+            let letter = DeadLetter { reason: Some(reason), class, http_status, ..base() };
+            assert_eq!(may_have_been_sent(&letter), is, "{reason} {class:?} {http_status:?}");
         }
     }
 

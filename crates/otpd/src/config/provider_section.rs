@@ -233,9 +233,9 @@ impl From<HttpVersionName> for HttpVersion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnAmbiguousName {
-    /// Send the same code again.
+    /// Send the same code once more, by the next provider of the route where there is one.
     Resend,
-    /// Send it through the next provider of the route.
+    /// Send it once more by the next provider of the route; without one, dead letter.
     NextProvider,
     /// Dead letter.
     Park,

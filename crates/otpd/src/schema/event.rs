@@ -98,6 +98,9 @@ pub struct EventData {
     pub permit_ms: Option<u64>,
     /// Milliseconds from that permit to the provider's answer (`otp.job.accepted`).
     pub http_ms: Option<u64>,
+    /// How many requests a second the provider was found to take, where that is less than the configured ceiling
+    /// (`otp.provider.paused`, `otp.provider.resumed`).
+    pub ceiling_per_second: Option<f64>,
 }
 
 fn types() -> Vec<&'static str> {

@@ -79,6 +79,7 @@ async fn a_deferred_job_comes_back_at_its_time_with_all_it_carries() {
         life: Life::from_number(77),
         not_before: Some(not_before),
         replayed_at: Some(UnixMs(88)),
+        ambiguous: 1,
     };
     let then = Then::Move(first.tag, moved("a", Section::Later, carried.clone()));
     alpha.settler.settle(Settlement { fact: None, then });
@@ -113,4 +114,16 @@ async fn interactive_jobs_come_before_a_bulk_backlog_that_is_larger_than_the_pre
     alpha.settler.settle(Settlement { fact: None, then: Then::Acknowledge(got.tag) });
     alpha.settler.flush().await;
     assert_eq!(queue.depths().await.unwrap()[0], (name("alpha"), 200));
+}
+
+#[tokio::test]
+async fn a_file_of_the_version_before_is_brought_up_to_date() {
+    let folder = Folder::new();
+    let queue = folder.open();
+    put(&queue, "login", "a", b"{}").await.unwrap();
+    queue.close().await;
+    folder.sql("ALTER TABLE jobs DROP COLUMN ambiguous; PRAGMA user_version = 2");
+    let queue = folder.open();
+    let mut alpha = lane(&queue, "alpha");
+    assert_eq!(delivery(&mut alpha).await.carried.ambiguous, 0);
 }

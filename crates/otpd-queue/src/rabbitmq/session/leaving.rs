@@ -11,7 +11,7 @@ use futures::{FutureExt, StreamExt};
 use lapin::options::{BasicCancelOptions, BasicNackOptions};
 use tokio::time::Instant;
 
-use super::Session;
+use super::{SILENT, Session};
 use crate::seam::{Inbound, Tag};
 
 /// Why a session ends that another worker's claim has ended.
@@ -28,11 +28,14 @@ impl Session<'_> {
         if self.stopped {
             return Ok(());
         }
+        // Whether the channel still stands is not known: until it is, nothing is moved for its deliveries.
+        self.lane.open_session.send_replace(0);
         self.lane.say(Inbound::Lost { session: self.number });
         self.leaves_by = Some(Instant::now() + LEAVING);
-        let cancelled = self.cancel().await;
         // Overtaken because the broker holds the connection for dead, perhaps.
-        cancelled.inspect_err(|_| self.open.suspect())
+        self.cancel().await.inspect_err(|_| self.open.suspect())?;
+        self.lane.open_session.send_replace(self.number);
+        Ok(())
     }
 
     /// True once a session that was overtaken has nothing left to settle.
@@ -73,12 +76,17 @@ impl Session<'_> {
         self.barrier = None;
         self.held.clear();
         self.early.clear();
-        let mut cancelled = Ok(());
-        for section in self.lane.sections() {
-            let tag = self.lane.consumer_tag(*section);
-            let cancel = self.open.channel.basic_cancel(tag, BasicCancelOptions::default());
-            cancelled = cancelled.and(self.open.call(cancel).await);
-        }
+        let (lane, open) = (self.lane, &self.open);
+        let cancelling = async {
+            for section in lane.sections() {
+                let cancel =
+                    open.channel.basic_cancel(lane.consumer_tag(*section), BasicCancelOptions::default());
+                open.call(cancel).await.map_err(|error| error.to_string())?;
+            }
+            Ok(())
+        };
+        let silent = || Err("the broker does not answer on the consuming connection".to_owned());
+        let cancelled = tokio::time::timeout(SILENT, cancelling).await.unwrap_or_else(|_| silent());
         // What came before the answers is ours as long as it is not handed back.
         while let Some(Some((_, got))) = self.inflow.next().now_or_never() {
             if let Some(Ok(delivery)) = got {
@@ -86,6 +94,6 @@ impl Session<'_> {
             }
         }
         self.inflow.clear();
-        cancelled.map_err(|error| error.to_string())
+        cancelled
     }
 }
