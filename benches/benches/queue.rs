@@ -118,7 +118,11 @@ fn queues(c: &mut Criterion) {
     let rabbit = {
         let _inside = runtime.enter();
         let urls = vec![broker.url().parse().unwrap()];
-        Queue::Rabbit(Rabbit::new(RabbitConfig { urls, plan: plan("bench."), source: "bench".into() }))
+        Queue::Rabbit(Rabbit::new(RabbitConfig {
+            nodes: urls.into(),
+            plan: plan("bench."),
+            source: "bench".into(),
+        }))
     };
     let mut round = 0;
     for (name, queue) in [("file", &file), ("RabbitMQ", &rabbit)] {

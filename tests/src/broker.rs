@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock};
@@ -113,6 +114,29 @@ impl Broker {
     /// server killed within the same second forgets queues and bindings.
     pub fn write_down_topology(&self) {
         self.ctl(&["eval", "mnesia:sync_log(), [dets:sync(T) || T <- dets:all()]."]);
+    }
+
+    /// Starts the server again with one more listener, for TLS with the certificate and key in these PEM files. They are
+    /// read again when others are put there and [`Broker::read_certificates_again`] is called.
+    ///
+    /// # Panics
+    /// Where it does not come up.
+    pub fn listen_tls(&self, certificate: &Path, key: &Path) -> SocketAddr {
+        let port = claim_port();
+        self.stop();
+        let (certificate, key) = (certificate.display(), key.display());
+        let config = format!(
+            "log.console = false\nlisteners.ssl.default = 127.0.0.1:{port}\nssl_options.cacertfile = {certificate}\n\
+             ssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\nssl_options.verify = verify_none\n"
+        );
+        fs::write(self.node.dir.join("rabbitmq.conf"), config).expect("writable");
+        self.start_again();
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    /// Makes the server use the certificate that is in its file now, as it does of its own accord within minutes.
+    pub fn read_certificates_again(&self) {
+        self.ctl(&["eval", "ssl:clear_pem_cache()."]);
     }
 
     /// Kills the server at once.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use lapin::types::FieldTable;
 use otpd_core::{Fact, FactKind, JobId, ProviderName, RouteName, UnixMs};
-use otpd_queue::rabbitmq::{Rabbit, RabbitConfig};
+use otpd_queue::rabbitmq::{Nodes, Rabbit, RabbitConfig};
 use otpd_queue::{
     Delivery, Inbound, LanePlan, LaneQueue, LaneSpec, LaneStop, Plan, Settlement, Settler, Then, TraceContext,
 };
@@ -37,7 +37,7 @@ pub fn rabbit(url: &str, plan: &Plan) -> Rabbit {
 pub fn rabbit_at(urls: &[&str], plan: &Plan) -> Rabbit {
     crate::logs::init();
     Rabbit::new(RabbitConfig {
-        urls: urls.iter().map(|url| url.parse().expect("a test's URL is one")).collect(),
+        nodes: Nodes::fixed(urls.iter().map(|url| url.parse().expect("a test's URL is one")).collect()),
         plan: plan.clone(),
         source: "otpd/test".into(),
     })

@@ -196,7 +196,10 @@ fn what_the_compose_file_mounts_is_there() {
 fn the_config_of_the_workers_is_fine_and_fits_the_containers() {
     let compose = compose();
     let checked = otpd(&compose, &["config", "check"]);
-    assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
+    // All of it is on one machine, in a network of its own: clear text is warned of, and nothing else.
+    let said = String::from_utf8_lossy(&checked.stderr);
+    let others: Vec<&str> = said.lines().filter(|line| !line.contains(":// to another machine")).collect();
+    assert!(checked.status.success() && others.is_empty(), "{checked:?}");
     let shown = otpd(&compose, &["config", "show", "--json"]);
     let config: Value = serde_json::from_slice(&shown.stdout).unwrap();
 

@@ -371,7 +371,14 @@ async fn a_real_worker_counts_everything_that_is_watched() {
     eventually("the worker to be ready", Duration::from_secs(60), || scene.get("/readyz")).await;
     assert!(scene.send("+628123456890"), "{}", text(&scene.folder.0.join("worker.log")));
     assert!(!scene.send("+628123456007"), "this one is refused for good");
-    let exposition = scene.get("/metrics").await.unwrap();
+    // One key that waits for a restart.
+    let config = scene.folder.0.join("otpd.toml");
+    std::fs::write(&config, format!("{}[telemetry]\nlog_format = \"json\"\n", text(&config))).unwrap();
+    let exposition = eventually("the key to wait", Duration::from_secs(60), || async {
+        let shown = scene.get("/metrics").await?;
+        shown.contains("otpd_config_waits_for_restart{key=\"telemetry.log_format\"} 1").then_some(shown)
+    })
+    .await;
     assert!(exposition.ends_with("# EOF\n"), "OpenMetrics ends with it");
     assert!(!exposition.contains("482910") && !exposition.contains("628123456"), "a code or a number");
 

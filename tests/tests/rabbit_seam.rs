@@ -239,7 +239,7 @@ async fn the_next_node_is_tried_where_one_is_away() {
     let plan = plan(&broker.prefix(), &[]);
     let away = "amqp://guest:s3cret@127.0.0.1:1/%2f";
     let config = |urls: &[&str]| otpd_queue::rabbitmq::RabbitConfig {
-        urls: urls.iter().map(|u| u.parse().unwrap()).collect(),
+        nodes: otpd_queue::rabbitmq::Nodes::fixed(urls.iter().map(|u| u.parse().unwrap()).collect()),
         plan: plan.clone(),
         source: "otpd/test".into(),
     };

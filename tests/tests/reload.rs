@@ -162,23 +162,31 @@ async fn a_broken_config_changes_nothing_and_is_told_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_needs_a_restart_is_refused_as_a_whole_by_name() {
+async fn what_needs_a_restart_waits_by_name_and_holds_nothing_else_up() {
     let config = format!("{VERIHUBS}{KEY}ceiling = \"50/s\"\n");
     let mut scene = scene(&config, &[("verihubs", true, &["verihubs"])], vec![quick(Kind::Verihubs)]).await;
     let worker = scene.worker();
     worker.ready().await;
-    scene.edit_config(|text| text.replace("/%2f\"", "/other\"").replace("50/s", "5/s"));
+    scene.edit_config(|text| text.replace("/%2f\"", "/other\"").replace("50/s", "40/s"));
     worker.signal("HUP");
-    until_refused(&worker, &scene, 1.0).await;
+    until_applied(&worker, 1.0).await;
     let log = scene.log();
     assert!(log.contains("broker.url: changed: only a restart applies this"), "{log}");
+    let waits = "otpd_config_waits_for_restart{key=\"broker.url\"}";
+    assert!(
+        (worker.sample(waits).await - 1.0).abs() < 0.1 && worker.sample("otpd_config_refused").await < 0.5
+    );
     scene.publish("verihubs", Jobs::new(4, 100)).await;
     scene.until_all_ended().await;
     assert_eq!((scene.close().accepted, scene.duplicates()), (100, 0));
-    assert!((worker.sample("otpd_ceiling_per_second{provider=\"verihubs\"}").await - 50.0).abs() < 0.1);
-    scene.edit_config(|text| text.replace("/other\"", "/%2f\"").replace("5/s", "50/s"));
-    eventually("the old config to be there again", PATIENCE, || async {
-        (worker.sample("otpd_config_refused").await < 0.5).then_some(())
+    assert!((worker.sample("otpd_ceiling_per_second{provider=\"verihubs\"}").await - 40.0).abs() < 0.1);
+    // Told once, however often it is looked at; and while it waits, the next change is taken.
+    scene.edit_config(|text| text.replace("40/s", "30/s"));
+    until_applied(&worker, 2.0).await;
+    assert_eq!(scene.log().matches("only a restart applies this").count(), 1);
+    scene.edit_config(|text| text.replace("/other\"", "/%2f\""));
+    eventually("the key not to wait any more", PATIENCE, || async {
+        (worker.sample(waits).await < 0.5).then_some(())
     })
     .await;
     assert!(worker.stop().await.success());

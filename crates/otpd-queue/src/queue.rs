@@ -12,7 +12,7 @@ use crate::embedded::Embedded;
 use crate::error::QueueError;
 use crate::listen::Listener;
 use crate::plan::{Applied, Difference, Standing};
-use crate::rabbitmq::Rabbit;
+use crate::rabbitmq::{Rabbit, ReadAccess};
 use crate::retire::{Leftovers, Retired, Trial};
 use crate::seam::{LaneQueue, LaneSpec, QueueNames, TraceContext};
 
@@ -39,6 +39,14 @@ impl Queue {
     #[must_use]
     pub fn names(&self) -> QueueNames {
         either!(self, q => q.names())
+    }
+
+    /// Reads the broker's credentials in another way from the next connection on. A file needs none.
+    pub fn read_access_by(&self, read: ReadAccess) {
+        match self {
+            Self::Rabbit(rabbit) => rabbit.read_access_by(read),
+            Self::Embedded(_) => {}
+        }
     }
 
     /// Tells `listener` the facts of the fleet; see [`crate::listen`]. Call it before lanes are opened.

@@ -313,14 +313,34 @@ pub struct HealthArgs {
 /// `otpd config ...`
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Checks everything, secrets included, with what is known about the providers. Errors exit with 2.
+    /// Checks everything, secrets included, with what is known about the providers. Exit code 0: it can be used,
+    /// maybe with warnings; 2: it cannot.
     Check {
+        /// Checks everything but that secrets are there: for pipelines. Those that are there are checked.
+        #[arg(long)]
+        no_secrets: bool,
         /// The form of the output.
         #[command(flatten)]
         json: Json,
     },
     /// Prints the effective config as TOML, all defaults filled in, secrets masked.
     Show {
+        /// The form of the output.
+        #[command(flatten)]
+        json: Json,
+    },
+    /// Compares two config files, key by key, and says which changes running workers follow and which wait for a
+    /// restart. Secrets need not be there. Exit code 0: the same; 1: different; 2: one of them cannot be used.
+    Diff {
+        /// The file as it is.
+        #[arg(value_name = "OLD")]
+        old: PathBuf,
+        /// The file as it is to be.
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
+        /// Exits with 1 only where something waits for a restart.
+        #[arg(long)]
+        restart_only: bool,
         /// The form of the output.
         #[command(flatten)]
         json: Json,

@@ -1,9 +1,11 @@
 //! Opening the queue that the config names.
 
+use std::sync::Arc;
+
 use otpd_core::UnixMs;
 use otpd_queue::Queue;
 use otpd_queue::embedded::{Durability, Embedded, EmbeddedConfig};
-use otpd_queue::rabbitmq::{Rabbit, RabbitConfig};
+use otpd_queue::rabbitmq::{Access, Nodes, Rabbit, RabbitConfig, ReadAccess};
 
 use crate::config::{Address, Config};
 use crate::failure::Failure;
@@ -15,12 +17,25 @@ use crate::failure::Failure;
 pub fn queue(config: &Config, source: String) -> Result<Queue, Failure> {
     let plan = config.plan();
     match config.broker.address() {
-        Address::Amqp(urls) => Ok(Queue::Rabbit(Rabbit::new(RabbitConfig { urls, plan, source }))),
+        Address::Amqp(urls) => {
+            let first = Access { urls, ca: config.broker.ca.clone() };
+            let nodes = match &config.broker.address {
+                Some(_) => Nodes::read_by(first, access(config)),
+                None => Nodes::fixed(first.urls),
+            };
+            Ok(Queue::Rabbit(Rabbit::new(RabbitConfig { nodes, plan, source })))
+        }
         Address::Embedded(path) => {
             let durability = Durability::default();
             Ok(Queue::Embedded(Embedded::open(EmbeddedConfig { path, plan, source, durability })?))
         }
     }
+}
+
+/// Reads what a connection to the broker needs, anew each time.
+pub(crate) fn access(config: &Config) -> ReadAccess {
+    let sources = config.broker.sources.clone();
+    Arc::new(move || sources.read())
 }
 
 /// Who speaks: `otpd/` and the host's name, which in Kubernetes is the pod's.

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every test of the workspace, and what they need installed first. `cargo xtask bench`:
 //! all benchmarks, beside the committed baseline. `cargo xtask rabbitmq4`: the broker's tests on RabbitMQ 4.
+//! `cargo xtask image`: the image built twice and compared. `cargo xtask deny`: what is built in, judged by deny.toml.
 //!
 //! Without dependencies, so that it is built in a second. Servers and languages come from the system's own
 //! package manager, validators from the registries of Python and Node; where that cannot be, it says
@@ -8,6 +9,8 @@
 
 mod bench;
 mod debian;
+mod deny;
+mod image;
 mod rabbitmq4;
 mod run;
 mod tools;
@@ -16,7 +19,7 @@ use std::process::{Command, ExitCode};
 
 use run::run;
 
-const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]   all tests; installs what they need\n       cargo xtask setup                          only installs\n       cargo xtask rabbitmq4 [ARGUMENTS OF cargo test]   the tests that concern the broker, on RabbitMQ 4 (root; downloads 150 MB once)\n       cargo xtask bench [--save] [--compare-only] [NAME]   benchmarks, against benches/baseline.tsv";
+const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]   all tests; installs what they need\n       cargo xtask setup                          only installs\n       cargo xtask rabbitmq4 [ARGUMENTS OF cargo test]   the tests that concern the broker, on RabbitMQ 4 (root; downloads 150 MB once)\n       cargo xtask bench [--save] [--compare-only] [NAME]   benchmarks, against benches/baseline.tsv\n       cargo xtask image [ARGUMENTS OF docker build]   builds the image twice, lists it, compares (docker or buildah)\n       cargo xtask deny [--offline]               licences, sources, bans, advisories (cargo-deny)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,6 +30,8 @@ fn main() -> ExitCode {
             debian::setup().and_then(|()| rabbitmq4::rabbitmq4(rest))
         }
         Some((task, rest)) if task == "bench" => debian::setup().and_then(|()| bench::bench(rest)),
+        Some((task, rest)) if task == "image" => image::image(rest),
+        Some((task, rest)) if task == "deny" => deny::deny(rest),
         Some(_) | None => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

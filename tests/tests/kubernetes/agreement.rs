@@ -11,6 +11,7 @@ use crate::render::{Folder, Rendered};
 use crate::{dev, everything, overlays};
 
 const SECRETS: &str = "/run/secrets/otpd";
+const BROKER_CA: &str = "/etc/otpd-broker-ca/ca.crt";
 
 /// Runs `otpd config` with the config of an overlay. Its secrets are those that ExternalSecrets deliver, with
 /// other content: a file that nobody delivers is missing here as it would be in the pod.
@@ -35,12 +36,19 @@ fn otpd_config(rendered: &Rendered, what: &str) -> Value {
             }
         }
     }
-    let file = folder.write("otpd.toml", &rendered.toml().replace(SECRETS, folder.path().to_str().unwrap()));
+    let file = folder.write("otpd.toml", &with_secrets_in(&folder, rendered));
     let mut command = Command::new(otpd_bin());
     let (done, out, said) =
         tools::output(command.env_clear().args(["config", what, "--json", "--config"]).arg(file));
     assert!(done, "{out}{said}");
     serde_json::from_str(&out).unwrap()
+}
+
+/// The config, with its secrets in this folder, and a certificate there.
+pub(crate) fn with_secrets_in(folder: &Folder, rendered: &Rendered) -> String {
+    let ca = folder.write("ca.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    let toml = rendered.toml().replace(SECRETS, folder.path().to_str().unwrap());
+    toml.replace(BROKER_CA, ca.to_str().unwrap())
 }
 
 /// What the worker sees under `/run/secrets/otpd`: a Secret, and which key of it, or all.
@@ -67,11 +75,40 @@ fn mounted_secrets(rendered: &Rendered) -> BTreeSet<(String, Option<String>)> {
 fn otpd_takes_the_configs_and_every_secret_is_delivered() {
     let checked = otpd_config(everything(), "check");
     assert_eq!(checked["warnings"], Value::Array(vec![]), "{checked}");
-    // The mock's credentials are in the file; otpd says so, and nothing else.
+    // The mock's credentials are in the file, and nobody needs to keep them; otpd says so, and nothing else.
     let checked = otpd_config(dev(), "check");
     let others = checked["warnings"].as_array().unwrap().iter();
-    let others: Vec<_> = others.filter(|w| !w["problem"].as_str().unwrap().contains("is a secret")).collect();
+    let expected = ["is a secret", "to another machine"];
+    let others: Vec<_> = others
+        .filter(|w| !expected.iter().any(|words| w["problem"].as_str().unwrap().contains(words)))
+        .collect();
     assert!(others.is_empty(), "{others:?}");
+}
+
+/// The broker's authority is the broker's alone, and each pod that speaks to the broker finds it where the config says.
+#[test]
+fn the_broker_s_authority_is_trusted_for_nothing_else() {
+    let rendered = everything();
+    assert!(rendered.toml().contains(&format!("ca = {{ file = {BROKER_CA:?} }}")));
+    for component in ["worker", "maintenance"] {
+        let pods = rendered.pods();
+        let labels = |pod: &Value| pod["metadata"]["labels"]["app.kubernetes.io/component"] == component;
+        let pod = &pods.iter().find(|pod| labels(pod)).unwrap_or_else(|| panic!("no {component}"))["spec"];
+        let container = &pod["containers"][0];
+        let mounts = container["volumeMounts"].as_array().unwrap();
+        let mount = mounts.iter().find(|m| {
+            BROKER_CA.starts_with(m["mountPath"].as_str().unwrap()) && m["mountPath"] != "/etc/otpd"
+        });
+        let mount = mount.unwrap_or_else(|| panic!("{component}: nothing is mounted at {BROKER_CA}"));
+        let volume = pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == mount["name"]).unwrap();
+        let items = volume["secret"]["items"].as_array().unwrap();
+        assert_eq!(items.len(), 1, "{component}: only the certificate");
+        assert_eq!((&items[0]["key"], &items[0]["path"]), (&"ca.crt".into(), &"ca.crt".into()));
+        let variables = container["env"].as_array().into_iter().flatten();
+        for variable in variables.map(|v| v["name"].as_str().unwrap()) {
+            assert!(!variable.starts_with("SSL_CERT"), "{component}: {variable} is for providers too");
+        }
+    }
 }
 
 /// More workers send no more, and each scale-down is a hand-over: the number is fixed, an owner and a spare.

@@ -119,7 +119,8 @@ impl Rendered {
     pub(crate) fn pods(&self) -> Vec<&Value> {
         let makers = ["Deployment", "StatefulSet", "DaemonSet", "Job"];
         let templates = self.objects.iter().filter(|o| makers.contains(&o["kind"].as_str().unwrap()));
-        templates.map(|object| &object["spec"]["template"]).collect()
+        let templates = templates.map(|object| &object["spec"]["template"]);
+        templates.chain(self.all("CronJob").map(|o| &o["spec"]["jobTemplate"]["spec"]["template"])).collect()
     }
 
     /// The config of the worker.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::uri::{AMQPScheme, AMQPUri, AMQPUserInfo};
 
 /// Heartbeat in seconds where the URL names none: a dead peer is noticed within two of them.
 const HEARTBEAT: u16 = 10;
@@ -62,6 +62,26 @@ impl BrokerUrl {
         let mut uri = self.0.clone();
         uri.query.frame_max.get_or_insert(16 * 1024);
         Self(uri)
+    }
+
+    /// The host, where it is spoken to in clear text.
+    #[must_use]
+    pub fn clear_text_host(&self) -> Option<&str> {
+        match self.0.scheme {
+            AMQPScheme::AMQP => Some(&self.0.authority.host),
+            AMQPScheme::AMQPS => None,
+        }
+    }
+
+    /// Whether both are the same place, spoken to in the same way, whoever it is that speaks.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        let place = |url: &Self| {
+            let mut uri = url.expose();
+            uri.authority.userinfo = AMQPUserInfo::default();
+            uri
+        };
+        place(self) == place(other)
     }
 
     /// The URL in lapin's form, credentials and all.

@@ -17,10 +17,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::address::BrokerUrl;
 use super::desk::{Answer, Declare, Desk};
 use super::link::Link;
 use super::lock::Lock;
+use super::nodes::Nodes;
 use super::publisher::Publisher;
 use super::record::{self, Record, State};
 use super::topology::{self, Binding, Part};
@@ -41,7 +41,7 @@ pub(super) enum On {
 pub(super) struct Writer<'a> {
     pub(super) plan: &'a Plan,
     pub(super) source: &'a str,
-    pub(super) urls: &'a [BrokerUrl],
+    pub(super) nodes: &'a Nodes,
 }
 
 impl Writer<'_> {
@@ -50,7 +50,7 @@ impl Writer<'_> {
     /// # Errors
     /// [`QueueError::Topology`], [`QueueError::Away`], [`QueueError::Refused`].
     pub(super) async fn apply(&self, on: On) -> Result<Applied, QueueError> {
-        let lock = Lock::take(self.source, self.urls, self.plan).await?;
+        let lock = Lock::take(self.source, self.nodes, self.plan).await?;
         let applied = self.apply_under(&lock, on).await;
         lock.release().await;
         applied

@@ -65,11 +65,16 @@ fn hold(slot: &Mutex<Socket>, handle: TcpStream) {
     }
 }
 
-/// Connects within [`PATIENCE`]. `name` is what the broker's operator sees.
-pub(super) async fn dial(url: &BrokerUrl, name: &str) -> Result<Connection, QueueError> {
+/// Connects within [`PATIENCE`]. `ca` is trusted beside the system's authorities; `name` is what the broker's
+/// operator sees.
+pub(super) async fn dial(
+    url: &BrokerUrl,
+    ca: Option<Arc<str>>,
+    name: &str,
+) -> Result<Connection, QueueError> {
     let deadline = Instant::now() + PATIENCE;
     let attempt = Attempt::begin();
-    let handshake = handshake(url, name, attempt.0.clone(), deadline);
+    let handshake = handshake(url, ca, name, attempt.0.clone(), deadline);
     match timeout_at(deadline, Box::pin(handshake)).await {
         Ok(Ok(connection)) => {
             attempt.succeeded();
@@ -82,6 +87,7 @@ pub(super) async fn dial(url: &BrokerUrl, name: &str) -> Result<Connection, Queu
 
 async fn handshake(
     url: &BrokerUrl,
+    ca: Option<Arc<str>>,
     name: &str,
     socket: Arc<Mutex<Socket>>,
     deadline: Instant,
@@ -103,7 +109,8 @@ async fn handshake(
             match uri.scheme {
                 AMQPScheme::AMQP => Ok(stream),
                 AMQPScheme::AMQPS => {
-                    let config = OwnedTLSConfig::default();
+                    let cert_chain = ca.as_deref().map(str::to_owned);
+                    let config = OwnedTLSConfig { cert_chain, ..OwnedTLSConfig::default() };
                     stream.into_tls(&uri.authority.host, config.as_ref()).await
                 }
             }

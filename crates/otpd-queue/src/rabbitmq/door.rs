@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::address::BrokerUrl;
 use super::link::Link;
+use super::nodes::Nodes;
 use super::publisher::{Fate, Publisher, WINDOW};
 use super::wire::Parcel;
 use crate::error::QueueError;
@@ -37,16 +37,13 @@ impl Door {
     ///
     /// # Errors
     /// [`QueueError::Unroutable`], [`QueueError::Away`], [`QueueError::Refused`].
-    pub(super) async fn bring(&self, parcel: Parcel, urls: &[BrokerUrl]) -> Result<(), QueueError> {
+    pub(super) async fn bring(&self, parcel: Parcel, nodes: &Nodes) -> Result<(), QueueError> {
         let (answer, wait) = oneshot::channel();
         let brought = async {
             self.0.send((parcel, answer)).await.ok()?;
             wait.await.ok()
         };
-        let away = |why: &str| {
-            let url = urls.first().map_or_else(|| "-".into(), ToString::to_string);
-            QueueError::Away { url, why: why.into() }
-        };
+        let away = |why: &str| QueueError::Away { url: nodes.shown(), why: why.into() };
         match tokio::time::timeout(PATIENCE, brought).await {
             Ok(Some(answer)) => answer,
             Ok(None) => Err(away("this queue was closed")),

@@ -5,7 +5,8 @@
 //! used: it can wedge for ever when a second fault meets the first one's recovery.
 //!
 //! Invariants: at most one attempt at a time, whoever asks; between attempts the [`Backoff`] passes,
-//! for all who ask; each change of state (connected, lost, refused) is logged once.
+//! for all who ask; each change of state (connected, lost, refused) is logged once. Credentials are read for each
+//! attempt, after a refusal too ([`Nodes`]).
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use tracing::{debug, info, warn};
 use super::address::BrokerUrl;
 use super::backoff::Backoff;
 use super::dial::{PATIENCE, away, dial, refused_or_away};
+use super::nodes::{Access, Nodes};
 use crate::error::QueueError;
 
 /// A link. Clones share the connection.
@@ -29,7 +31,8 @@ struct Inner {
     /// `consume` or `publish`, for logs and for the broker's list of connections.
     role: &'static str,
     name: String,
-    urls: Vec<BrokerUrl>,
+    nodes: Nodes,
+    frames: Frames,
     /// The node that is tried next: after a loss another one than before, which may hang.
     next_url: AtomicUsize,
     live: Mutex<Option<Live>>,
@@ -43,6 +46,15 @@ struct Inner {
 struct Live {
     connection: Arc<Connection>,
     url: BrokerUrl,
+}
+
+/// How large the frames of a connection may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Frames {
+    /// As the broker wants them.
+    AsOffered,
+    /// Small ones; see [`BrokerUrl::in_small_frames`].
+    Small,
 }
 
 /// What is known of the attempts so far.
@@ -63,12 +75,13 @@ pub(super) struct Open {
 }
 
 impl Link {
-    pub(super) fn new(role: &'static str, name: &str, urls: &[BrokerUrl]) -> Self {
-        let start = if urls.is_empty() { 0 } else { rand::random_range(0..urls.len()) };
+    pub(super) fn new(role: &'static str, name: &str, nodes: &Nodes, frames: Frames) -> Self {
+        let start = rand::random_range(0..nodes.count().max(1));
         Self(Arc::new(Inner {
             role,
             name: format!("{name} {role}"),
-            urls: urls.to_vec(),
+            nodes: nodes.clone(),
+            frames,
             next_url: AtomicUsize::new(start),
             live: Mutex::new(None),
             dialing: tokio::sync::Mutex::new(Dialing {
@@ -142,10 +155,17 @@ impl Link {
     async fn attempt(&self, dialing: &mut Dialing) -> Result<Live, QueueError> {
         self.report_loss();
         let next = self.0.next_url.load(Ordering::Relaxed);
-        let Some(url) = self.0.urls.get(next % self.0.urls.len().max(1)) else {
+        // Read for this attempt: a password may have been rotated since the last one.
+        let Access { urls, ca } = self.0.nodes.access().await;
+        let Some(url) = urls.get(next % urls.len().max(1)) else {
             return Err(QueueError::Away { url: "-".into(), why: "no broker URL is configured".into() });
         };
-        match dial(url, &self.0.name).await {
+        let small = url.in_small_frames();
+        let framed = match self.0.frames {
+            Frames::AsOffered => url,
+            Frames::Small => &small,
+        };
+        match dial(framed, ca, &self.0.name).await {
             Ok(connection) => {
                 let attempts = dialing.failed + 1;
                 info!(role = self.0.role, broker = %url, attempts, "connected to RabbitMQ");

@@ -10,9 +10,9 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::time::Instant;
 
-use super::address::BrokerUrl;
 use super::dial::{refusal, refused_or_away};
-use super::link::{Link, Open};
+use super::link::{Frames, Link, Open};
+use super::nodes::Nodes;
 use super::wire::short;
 use crate::error::QueueError;
 use crate::plan::Plan;
@@ -33,8 +33,8 @@ impl Lock {
     ///
     /// # Errors
     /// [`QueueError::InUse`] where somebody holds it for a minute, [`QueueError::Away`].
-    pub(super) async fn take(source: &str, urls: &[BrokerUrl], plan: &Plan) -> Result<Self, QueueError> {
-        let link = Link::new("topology", source, urls);
+    pub(super) async fn take(source: &str, nodes: &Nodes, plan: &Plan) -> Result<Self, QueueError> {
+        let link = Link::new("topology", source, nodes, Frames::AsOffered);
         let until = Instant::now() + PATIENCE;
         loop {
             let holder = link.channel().await?;

@@ -4,7 +4,7 @@
 //! `apply` and `record` (who changes it, and how that is known),
 //! `consume` and `session` (a lane's deliveries), `reader` (what a process knows of the fleet), `settle`
 //! (facts), `moving` and `destination` (moves and burials), `publisher` (confirms), `acks` (which
-//! acknowledgements to write), `link` and `dial` (connections).
+//! acknowledgements to write), `link` and `dial` (connections), `nodes` (credentials).
 //!
 //! Tasks of a lane: one consumes and acknowledges, one settles, and one for each queue that it moves or
 //! buries jobs to; each owns its channel. Tasks of the process:
@@ -32,6 +32,7 @@ mod letter;
 mod link;
 mod lock;
 mod moving;
+mod nodes;
 mod observe;
 mod past;
 mod publisher;
@@ -57,8 +58,9 @@ use self::apply::{On, Writer};
 use self::consume::{Lane, Orders};
 use self::dead_letters::Pile;
 use self::door::Door;
-use self::link::Link;
+use self::link::{Frames, Link};
 use self::moving::Moving;
+pub use self::nodes::{Access, Nodes, ReadAccess};
 use self::observe::Observers;
 use self::publisher::Publisher;
 use self::reader::Reader;
@@ -75,7 +77,7 @@ use crate::seam::{Checkpoint, LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, 
 #[derive(Clone, Debug)]
 pub struct RabbitConfig {
     /// The nodes of the cluster, in any order; the first to be tried is chosen by chance.
-    pub urls: Vec<BrokerUrl>,
+    pub nodes: Nodes,
     /// The topology.
     pub plan: Plan,
     /// Who speaks: the `source` of events, the consumer tag, the connections' name (`otpd/pod-1`).
@@ -89,7 +91,7 @@ pub struct Rabbit(Arc<Inner>);
 struct Inner {
     plan: Arc<Plan>,
     source: Arc<str>,
-    urls: Vec<BrokerUrl>,
+    nodes: Nodes,
     consume: Link,
     publish: Link,
     reader: Reader,
@@ -99,7 +101,7 @@ struct Inner {
 
 impl fmt::Debug for Rabbit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rabbit").field("urls", &self.0.urls).finish_non_exhaustive()
+        f.debug_struct("Rabbit").field("nodes", &self.0.nodes).finish_non_exhaustive()
     }
 }
 
@@ -108,21 +110,22 @@ impl Rabbit {
     /// connects, and connects again, for as long as it takes.
     #[must_use]
     pub fn new(config: RabbitConfig) -> Self {
-        let RabbitConfig { urls, plan, source } = config;
-        let small_frames: Vec<BrokerUrl> = urls.iter().map(BrokerUrl::in_small_frames).collect();
-        let publish = Link::new("publish", &source, &small_frames);
+        let RabbitConfig { nodes, plan, source } = config;
+        let link = |role, frames| Link::new(role, &source, &nodes, frames);
+        let publish = link("publish", Frames::Small);
         // The stream holds nothing but events, whose headers are small.
-        let read = Link::new("read", &source, &small_frames);
-        let observers = Observers::new(Link::new("observe", &source, &small_frames), &plan);
+        let read = link("read", Frames::Small);
+        let observers = Observers::new(link("observe", Frames::Small), &plan);
+        let consume = link("consume", Frames::AsOffered);
         let (plan, source) = (Arc::new(plan), Arc::<str>::from(source));
         Self(Arc::new(Inner {
-            consume: Link::new("consume", &source, &urls),
+            consume,
             reader: Reader::new(plan.clone(), source.clone(), read, publish.clone()),
             publish,
             observers,
             plan,
             source,
-            urls,
+            nodes,
             door: OnceLock::new(),
         }))
     }
@@ -182,6 +185,11 @@ impl Rabbit {
         })
     }
 
+    /// Reads credentials in another way from the next connection on; connections that stand live on.
+    pub fn read_access_by(&self, read: ReadAccess) {
+        self.0.nodes.read_otherwise(read);
+    }
+
     /// Tells `listener` every fact of other processes; see [`crate::listen`]. Call it before lanes are opened.
     pub fn listen(&self, listener: Arc<dyn Listener>) {
         self.0.reader.listen(listener);
@@ -210,7 +218,7 @@ impl Rabbit {
         trace: &TraceContext,
     ) -> Result<(), QueueError> {
         let door = self.0.door.get_or_init(|| Door::open(self.0.publish.clone()));
-        door.bring(wire::job(&self.0.plan, route, job, body, clock::now(), trace), &self.0.urls).await
+        door.bring(wire::job(&self.0.plan, route, job, body, clock::now(), trace), &self.0.nodes).await
     }
 
     /// Makes the topology as planned. Checks first: where something differs, nothing is touched.
@@ -230,7 +238,7 @@ impl Rabbit {
     }
 
     fn writer(&self) -> Writer<'_> {
-        Writer { plan: &self.0.plan, source: &self.0.source, urls: &self.0.urls }
+        Writer { plan: &self.0.plan, source: &self.0.source, nodes: &self.0.nodes }
     }
 
     /// Retires a provider; see [`crate::Queue::retire`].

@@ -239,6 +239,8 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
+    use crate::rabbitmq::link::Frames;
+    use crate::rabbitmq::nodes::Nodes;
     use crate::seam::{Order, Settlement, Settler, Then};
 
     /// A lane's moves to a broker that is not there.
@@ -252,7 +254,11 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let (session, open) = watch::channel(0);
-            let moving = Moving::new(Link::new("publish", "test", &[]), Proof::default(), open);
+            let moving = Moving::new(
+                Link::new("publish", "test", &Nodes::fixed(Vec::new()), Frames::Small),
+                Proof::default(),
+                open,
+            );
             let (sender, orders) = mpsc::unbounded_channel();
             Self { moving, session, settler: Settler::new(sender, Proof::default()), orders }
         }

@@ -54,7 +54,7 @@ impl Writer<'_> {
         trial: Trial,
     ) -> Result<Retired, QueueError> {
         let leaving = Leaving::new(self.plan, provider, leftovers)?;
-        let lock = Lock::take(self.source, self.urls, self.plan).await?;
+        let lock = Lock::take(self.source, self.nodes, self.plan).await?;
         let retired = self.retire_under(&lock, &leaving, trial).await;
         lock.release().await;
         retired

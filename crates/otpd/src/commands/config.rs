@@ -1,5 +1,6 @@
 //! `otpd config check|show|schema`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use otpd_core::{ProviderName, Rate};
@@ -9,7 +10,13 @@ use crate::cli::ConfigCommand;
 use crate::config::value::Time;
 use crate::config::{Config, Issue, Issues, Severity, Sources};
 use crate::failure::Failure;
+use crate::reload::difference::Change;
+use crate::reload::snapshot::Snapshot;
+use crate::reload::waiting::Divided;
 use crate::{output, schema};
+
+/// In the place of the broker's address.
+const UNKNOWN: &str = "not looked at: broker.url is a secret that is not here";
 
 /// Runs the command.
 ///
@@ -17,8 +24,17 @@ use crate::{output, schema};
 /// Where the config is wrong.
 pub fn run(command: &ConfigCommand, sources: &Sources) -> Result<ExitCode, Failure> {
     match command {
-        ConfigCommand::Check { json } if json.json => check_json(sources),
-        ConfigCommand::Check { .. } => check(sources),
+        ConfigCommand::Check { no_secrets, json } => {
+            let sources = if *no_secrets { without_secrets(sources) } else { sources.clone() };
+            if json.json { check_json(&sources) } else { check(&sources) }
+        }
+        ConfigCommand::Diff { old, new, restart_only, json } => {
+            let read = |file: &Path| {
+                Snapshot::read(&Sources { file: Some(file.to_owned()), ..without_secrets(sources) })
+            };
+            let shown = if json.json { Form::Json } else { Form::Table };
+            diff(&read(old)?, &read(new)?, shown, *restart_only)
+        }
         ConfigCommand::Show { json } => {
             let document = sources.load()?.document.effective();
             let unwritable = |e: String| Failure::Failed(format!("the config cannot be written: {e}"));
@@ -39,6 +55,42 @@ pub fn run(command: &ConfigCommand, sources: &Sources) -> Result<ExitCode, Failu
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// The same, with something in the place of every secret that is not there.
+fn without_secrets(sources: &Sources) -> Sources {
+    Sources { environment: sources.environment.clone().with_stand_ins(), ..sources.clone() }
+}
+
+/// How differences are printed.
+#[derive(Clone, Copy)]
+enum Form {
+    Table,
+    Json,
+}
+
+fn diff(old: &Snapshot, new: &Snapshot, form: Form, restart_only: bool) -> Result<ExitCode, Failure> {
+    let Divided { live, waiting, .. } = Divided::of(old, new);
+    match form {
+        Form::Json => {
+            let told = |changes: &[Change]| -> Vec<Value> {
+                let one = |c: &Change| json!({ "key": c.path.to_string(), "change": c.to_string() });
+                changes.iter().map(one).collect()
+            };
+            output::json(&json!({ "followed": told(&live), "waits_for_restart": told(&waiting) }))?;
+        }
+        Form::Table if live.is_empty() && waiting.is_empty() => output::line("The configs say the same.")?,
+        Form::Table => {
+            let rows = live.iter().map(|change| ("followed", change));
+            let rows = rows.chain(waiting.iter().map(|change| ("waits for a restart", change)));
+            output::table(
+                ["running workers", "change"],
+                rows.map(|(how, change)| [how.to_owned(), change.to_string()]),
+            )?;
+        }
+    }
+    let is_the_same = waiting.is_empty() && (restart_only || live.is_empty());
+    Ok(if is_the_same { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }
 
 /// The config and all that is to be said about it; without a config there is at least one error.
@@ -62,7 +114,9 @@ fn check(sources: &Sources) -> Result<ExitCode, Failure> {
         output::note(&format!("warning: {warning}"));
     }
     let Some(config) = config.filter(|_| !issues.has_errors()) else { return Err(Failure::Config(issues)) };
-    output::line(&format!("broker  {}\n", config.broker.address()))?;
+    let broker =
+        if config.broker.is_known() { config.broker.address().to_string() } else { UNKNOWN.to_owned() };
+    output::line(&format!("broker  {broker}\n"))?;
     if !config.providers.is_empty() {
         let rows = config.providers.iter().map(|p| {
             let ceiling = if p.ceiling.is_empty() { "none".to_owned() } else { rates(&p.ceiling) };
@@ -94,7 +148,7 @@ fn check_json(sources: &Sources) -> Result<ExitCode, Failure> {
     let is_valid = errors.is_empty();
     let config = config.map(|config| {
         json!({
-            "broker": config.broker.address().to_string(),
+            "broker": config.broker.is_known().then(|| config.broker.address().to_string()),
             "providers": config.providers.iter().map(|p| json!({
                 "name": p.name.as_str(),
                 "kind": p.kind.as_str(),

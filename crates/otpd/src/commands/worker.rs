@@ -13,7 +13,7 @@ use crate::admin::{self, Shown};
 use crate::config::{Loaded, Sources};
 use crate::failure::Failure;
 use crate::reload::snapshot::Snapshot;
-use crate::reload::{Log, Reloader, Reloads};
+use crate::reload::{Log, Reloader, Reloads, Start};
 use crate::{memory_metrics, open, queue_metrics, signals, version, wiring};
 
 /// How long connections may take to end in order.
@@ -67,7 +67,15 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
     let mut worker =
         Worker::start(&queue, lanes, &shared, clock, &metrics, config.shutdown_grace).map_err(failed)?;
     let _ = opened.set(worker.states());
-    let reloader = Reloader::new(sources, clock, worker.steering(), log, counted, in_effect, transports);
+    let reloader = Reloader::new(
+        sources,
+        clock,
+        worker.steering(),
+        queue.clone(),
+        log,
+        counted,
+        Start { in_effect, transports },
+    );
     let reloading = tokio::spawn(reloader.run(hangup));
 
     let fault = tokio::select! {

@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use otpd_queue::rabbitmq::BrokerUrl;
+use otpd_providers::Authorities;
+use otpd_queue::rabbitmq::{Access, BrokerUrl, InvalidUrl};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::Value;
 
-use super::secret::{MASK, SecretSource};
+use super::secret::{Environment, MASK, SecretSource};
 
 /// The broker of a developer's machine.
 pub const LOCAL: &str = "amqp://guest:guest@127.0.0.1:5672/%2f";
@@ -47,6 +49,23 @@ pub enum Address {
     Embedded(PathBuf),
 }
 
+impl Address {
+    /// Whether both are the same queue, whoever it is that speaks to it.
+    #[must_use]
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Amqp(these), Self::Amqp(those)) => {
+                let all_in = |some: &[BrokerUrl], others: &[BrokerUrl]| {
+                    some.iter().all(|one| others.iter().any(|other| other.is_same_place(one)))
+                };
+                all_in(these, those) && all_in(those, these)
+            }
+            (Self::Embedded(this), Self::Embedded(that)) => this == that,
+            (Self::Amqp(_), Self::Embedded(_)) | (Self::Embedded(_), Self::Amqp(_)) => false,
+        }
+    }
+}
+
 impl Default for Address {
     fn default() -> Self {
         Self::Amqp(LOCAL.parse().into_iter().collect())
@@ -62,6 +81,58 @@ impl fmt::Display for Address {
                 f.write_str(&all.join(", "))
             }
             Self::Embedded(path) => write!(f, "embedded:{}", path.display()),
+        }
+    }
+}
+
+/// Where address and certificate authorities are kept. A password may be another one at every connection.
+#[derive(Clone, Default)]
+pub(crate) struct BrokerSources {
+    pub(super) urls: Vec<UrlSource>,
+    pub(super) ca: Option<SecretSource>,
+    pub(super) environment: Environment,
+}
+
+/// Shows nothing of it.
+impl fmt::Debug for BrokerSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BrokerSources(***)")
+    }
+}
+
+impl BrokerSources {
+    /// True if the config names no address.
+    pub(super) fn names_no_url(&self) -> bool {
+        self.urls.is_empty()
+    }
+
+    /// Reads addresses where `former` did.
+    pub(crate) fn keep_urls_of(&mut self, former: &Self) {
+        self.urls.clone_from(&former.urls);
+    }
+
+    /// Reads what a connection needs. Blocks on files.
+    ///
+    /// # Errors
+    /// What is missing or wrong; no secret is in it.
+    pub(crate) fn read(&self) -> Result<Access, String> {
+        let url = |source: &UrlSource| -> Result<BrokerUrl, String> {
+            let text = source.0.open(&self.environment)?;
+            text.expose().parse().map_err(|invalid: InvalidUrl| format!("broker.url is {invalid}"))
+        };
+        let urls = self.urls.iter().map(url).collect::<Result<_, _>>()?;
+        let ca = self.ca.as_ref().map(|source| authorities(source, &self.environment)).transpose()?;
+        Ok(Access { urls, ca })
+    }
+}
+
+/// The authorities at `source`, as PEM.
+pub(super) fn authorities(source: &SecretSource, environment: &Environment) -> Result<Arc<str>, String> {
+    let pem = source.open(environment)?;
+    match Authorities::from_pem(pem.expose().as_bytes()) {
+        Ok(_) => Ok(pem.expose().into()),
+        Err(_) => {
+            Err("must be PEM with at least one CERTIFICATE; write for example ca = { file = \"/etc/ssl/company.pem\" }".into())
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use otpd_core::{RecipientHasher, RetryPolicy, RouteTable};
+use otpd_queue::rabbitmq::BrokerUrl;
 use toml::Table;
 
-use super::broker::{Address, UrlSource, has_password};
+use super::broker::{Address, BrokerSources, UrlSource, authorities, has_password};
 use super::check::Check;
+use super::clear_text;
 use super::document::{BrokerSection, Document, RetrySection};
 use super::issue::Place;
 use super::path::KeyPath;
@@ -112,10 +114,17 @@ fn broker(check: &mut Check, section: &BrokerSection, environment: &Environment)
         );
     }
     let sources = section.url.as_ref().map(|urls| urls.0.as_slice());
-    Broker {
-        address: sources.and_then(|sources| address(check, sources, environment)),
-        prefix: prefix.clone(),
-    }
+    let address = sources.and_then(|sources| address(check, sources, environment));
+    let ca = section.ca.as_ref().filter(|source| !source.is_stood_in(environment)).and_then(|source| {
+        let found = authorities(source, environment);
+        found.map_err(|problem| check.error(&KeyPath::of(&["broker", "ca"]), problem)).ok()
+    });
+    let sources = BrokerSources {
+        urls: sources.unwrap_or_default().to_vec(),
+        ca: section.ca.clone(),
+        environment: environment.clone(),
+    };
+    Broker { address, ca, prefix: prefix.clone(), sources }
 }
 
 /// The least bytes of a key that numbers cannot be tried against.
@@ -143,6 +152,9 @@ fn recipient_hasher(
 fn address(check: &mut Check, sources: &[UrlSource], environment: &Environment) -> Option<Address> {
     let at = KeyPath::of(&["broker", "url"]);
     let in_file = matches!(check.place(&at), Place::File { .. });
+    if sources.iter().any(|source| source.0.is_stood_in(environment)) {
+        return None;
+    }
     let mut urls = Vec::with_capacity(sources.len());
     for source in sources {
         let text = match source.0.open(environment) {
@@ -160,6 +172,12 @@ fn address(check: &mut Check, sources: &[UrlSource], environment: &Environment) 
                 Ok(url) => urls.push(url),
                 Err(invalid) => check.error(&at, format!("is {invalid}, or embedded:PATH")),
             },
+        }
+        if urls.last().and_then(BrokerUrl::clear_text_host).is_some_and(clear_text::is_elsewhere) {
+            check.warning(
+                &at,
+                "is amqp:// to another machine, so that whoever is in between reads the password and every code; write amqps://, with ca where the authority is your own",
+            );
         }
         if in_file && matches!(source.0, SecretSource::Literal(_)) && has_password(text.expose()) {
             check.warning(

@@ -54,13 +54,17 @@ pub struct BrokerSection {
     /// cluster, or `embedded:PATH` for a queue in one file. Default: RabbitMQ on this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<UrlSources>,
+    /// Certificate authorities that are trusted for `amqps://` beside the system's, as PEM:
+    /// `{ file = "/etc/ssl/company.pem" }`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<SecretSource>,
     /// What the names of all exchanges and queues begin with: up to 32 of A-Z a-z 0-9 . _ -
     pub prefix: String,
 }
 
 impl Default for BrokerSection {
     fn default() -> Self {
-        Self { url: None, prefix: "otp.".to_owned() }
+        Self { url: None, ca: None, prefix: "otp.".to_owned() }
     }
 }
 

@@ -13,6 +13,7 @@ mod admin_listen;
 pub mod broker;
 mod build;
 mod check;
+mod clear_text;
 pub mod document;
 pub mod issue;
 mod layers;
@@ -29,12 +30,14 @@ pub mod value;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use otpd_core::{ProviderName, Rate, RecipientHasher, RetryPolicy, RouteTable, TrafficClass};
 use otpd_queue::{LanePlan, Plan};
 
 pub use broker::Address;
+pub(crate) use broker::BrokerSources;
 pub use document::{Document, LogFormat};
 pub use issue::{Issue, Issues, Severity};
 pub use provider::{CallbackSecrets, OpenProvider, ProviderConfig};
@@ -73,15 +76,32 @@ pub struct Config {
 }
 
 /// Where jobs are queued.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Broker {
     /// `None` where the config says nothing.
     pub address: Option<Address>,
+    /// Certificate authorities that are trusted beside the system's, as PEM.
+    pub ca: Option<Arc<str>>,
     /// What all names begin with.
     pub prefix: String,
+    /// How address and authorities are read again, for each connection.
+    pub(crate) sources: BrokerSources,
+}
+
+/// Whether they say the same at this moment, wherever they read it.
+impl PartialEq for Broker {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.address, &self.ca, &self.prefix) == (&other.address, &other.ca, &other.prefix)
+    }
 }
 
 impl Broker {
+    /// False if the config says where it is by a secret that is not there; see [`Environment::with_stand_ins`].
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.address.is_some() || self.sources.names_no_url()
+    }
+
     /// Where jobs are queued: RabbitMQ on this machine, unless the config says otherwise.
     #[must_use]
     pub fn address(&self) -> Address {

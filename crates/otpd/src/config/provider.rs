@@ -113,7 +113,8 @@ impl ProviderConfig {
             app: opening.optional("app_secret", self.section.app_secret.as_ref()),
             verify: opening.optional("verify_token", self.section.verify_token.as_ref()),
         };
-        let ca = opening.optional("ca", self.section.ca.as_ref());
+        let ca = opening
+            .optional("ca", self.section.ca.as_ref().filter(|source| !source.is_stood_in(environment)));
         let settings = opening.settings();
         match settings {
             Some(settings) if opening.issues.0.is_empty() => match self.reached(settings, ca.as_ref()) {

@@ -9,6 +9,7 @@ use otpd_queue::Owners;
 use toml::Table;
 
 use super::check::Check;
+use super::clear_text;
 use super::issue::Place;
 use super::path::KeyPath;
 use super::provider::ProviderConfig;
@@ -53,6 +54,12 @@ fn provider(
         );
     }
     let http = http(check, path, section);
+    if section.base_url.as_deref().is_some_and(clear_text::is_http_elsewhere) {
+        check.warning(
+            &path.with("base_url"),
+            "is http:// to another machine, so that whoever is in between reads the account's key and every code; write https://, with ca where the authority is your own",
+        );
+    }
     literals(check, path, section);
     let Some(kind) = section.kind.map(|kind| kind.0) else {
         let at = path.with("kind");

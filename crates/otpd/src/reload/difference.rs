@@ -26,6 +26,8 @@ enum What {
     Removed,
     /// A secret, which is not shown.
     Secret,
+    /// User or password of the broker, which stays where it is.
+    Credentials,
     Value {
         from: Option<String>,
         to: Option<String>,
@@ -40,6 +42,7 @@ impl fmt::Display for Change {
             What::Added => write!(f, "{path}: added"),
             What::Removed => write!(f, "{path}: removed"),
             What::Secret => write!(f, "{path}: changed"),
+            What::Credentials => write!(f, "{path}: other credentials, for new connections"),
             What::Value { from, to } => {
                 let shown = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
                 write!(f, "{path}: {} -> {}", shown(from), shown(to))
@@ -56,7 +59,10 @@ impl Change {
         match keys.as_slice() {
             // What was remembered by one key is not found by another.
             ["limits", "key"] => true,
-            ["retry" | "routes" | "limits", ..]
+            // Read anew for each connection, as long as it is the same broker.
+            ["broker", "url"] => self.what != What::Credentials,
+            ["broker", "ca"]
+            | ["retry" | "routes" | "limits", ..]
             | ["worker", "shutdown_grace"]
             | ["dead", "keep_code"]
             | ["telemetry", "log_level"] => false,
@@ -85,19 +91,27 @@ impl Change {
 /// All that is different, in the order of the keys.
 #[must_use]
 pub fn between(from: &Snapshot, to: &Snapshot) -> Vec<Change> {
-    let url = KeyPath::of(&["broker", "url"]);
-    let secrets: BTreeSet<&KeyPath> = from.secrets.keys().chain(to.secrets.keys()).chain([&url]).collect();
+    let (url, ca) = (KeyPath::of(&["broker", "url"]), KeyPath::of(&["broker", "ca"]));
+    let secrets: BTreeSet<&KeyPath> =
+        from.secrets.keys().chain(to.secrets.keys()).chain([&url, &ca]).collect();
     let mut changes = Vec::new();
     compare(&KeyPath::default(), Some(&from.document), Some(&to.document), &secrets, &mut changes);
     let changed = secrets.into_iter().filter(|path| {
         let exposed = |one: &Snapshot| one.secrets.get(*path).map(|secret| secret.expose().to_owned());
         exposed(from) != exposed(to)
     });
-    let broker = (from.config.broker.address() != to.config.broker.address()).then_some(&url);
+    let (before, after) = (&from.config.broker, &to.config.broker);
+    let address = (before.address() != after.address()).then_some(&url);
+    let authorities = (before.ca != after.ca).then_some(&ca);
     // Behind the same place, or the same mask, may be another value.
-    for path in changed.chain(broker) {
+    for path in changed.chain(address).chain(authorities) {
         if !changes.iter().any(|change| path.is_within(&change.path)) {
             changes.push(Change { path: path.clone(), what: What::Secret });
+        }
+    }
+    if before.address().is_same_place(&after.address()) {
+        for change in changes.iter_mut().filter(|change| change.path == url) {
+            change.what = What::Credentials;
         }
     }
     changes.sort_by(|a, b| a.path.cmp(&b.path));

@@ -12,12 +12,18 @@ struct Labels {
     result: &'static str,
 }
 
-/// `otpd_config_reloads_total` and `otpd_config_refused`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Key {
+    key: String,
+}
+
+/// `otpd_config_reloads_total`, `otpd_config_refused` and `otpd_config_waits_for_restart`.
 #[derive(Clone, Debug)]
 pub struct Reloads {
     applied: Counter,
     refused: Counter,
     is_refused: Gauge,
+    waiting: Family<Key, Gauge>,
 }
 
 impl Reloads {
@@ -26,8 +32,12 @@ impl Reloads {
     pub fn register(metrics: &Metrics) -> Self {
         let reloads: Family<Labels, Counter> = Family::default();
         let count = |result| reloads.get_or_create_owned(&Labels { result });
-        let counted =
-            Self { applied: count("applied"), refused: count("refused"), is_refused: Gauge::default() };
+        let counted = Self {
+            applied: count("applied"),
+            refused: count("refused"),
+            is_refused: Gauge::default(),
+            waiting: Family::default(),
+        };
         metrics.extend(|registry| {
             registry.register(
                 "config_reloads",
@@ -38,6 +48,11 @@ impl Reloads {
                 "config_refused",
                 "1 while the config on disk was refused and an older one is in effect",
                 counted.is_refused.clone(),
+            );
+            registry.register(
+                "config_waits_for_restart",
+                "1 for each key of the config on disk that only a restart applies; everything else is in effect",
+                counted.waiting.clone(),
             );
         });
         counted
@@ -51,6 +66,14 @@ impl Reloads {
     pub(super) fn refused(&self) {
         self.refused.inc();
         self.is_refused.set(1);
+    }
+
+    /// These keys, and no others, wait for a restart.
+    pub(super) fn waiting(&self, keys: impl Iterator<Item = String>) {
+        self.waiting.clear();
+        for key in keys {
+            self.waiting.get_or_create(&Key { key }).set(1);
+        }
     }
 
     /// The config on disk is the one in effect again.

@@ -1,10 +1,10 @@
 //! Another config for a worker that runs: on SIGHUP, and within [`LOOK`] of any change of the file or
 //! of a secret's file.
 //!
-//! All or nothing: the new config is read and checked as `otpd config check` does it, its providers are
-//! set up; only then the lanes are told. Whatever is wrong on the way, the config
-//! in effect stays, in everything. What only a restart can change is refused too, with its keys: a
-//! worker that followed in part would be what no config says.
+//! A wrong config is refused as a whole: the new config is read and checked as `otpd config check` does it, its
+//! providers are set up; only then the lanes are told. Whatever is wrong on the way, the config in effect
+//! stays, in everything. What only a restart can change waits for it (`waiting.rs`), named in the log and in a
+//! metric, and holds up nothing else: a rotated password must not wait for a port.
 //!
 //! Found by content and not by time: Kubernetes mounts swap links. A config is used when it was read
 //! twice the same, so that a file that is just being written is not taken for a config.
@@ -12,19 +12,21 @@
 pub mod difference;
 mod metrics;
 pub mod snapshot;
+pub(crate) mod waiting;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use otpd_providers::Transport;
-use otpd_queue::{Plan, QueueError};
+use otpd_queue::{Plan, Queue, QueueError};
 use otpd_worker::{Clock, Steering};
 use tokio::signal::unix::Signal;
 use tokio::time::MissedTickBehavior;
 
-use self::difference::{Change, between};
+use self::difference::Change;
 pub use self::metrics::Reloads;
 use self::snapshot::{Snapshot, wrong};
+use self::waiting::Divided;
 use crate::config::{Config, Issues, Severity, Sources, issue::Place};
 use crate::failure::Failure;
 use crate::telemetry::{self, LogLevel};
@@ -43,11 +45,24 @@ pub struct Reloader {
     sources: Sources,
     clock: Clock,
     steering: Arc<Steering<Transport>>,
+    queue: Queue,
     log: Log,
     counted: Reloads,
     in_effect: Snapshot,
+    /// The last config that was not refused: `in_effect`, and what of it waits for a restart.
+    taken: Snapshot,
+    /// The keys that wait, as they were told.
+    waiting: Vec<Change>,
     transports: Transports,
     refused: Option<Refused>,
+}
+
+/// What a worker was started with.
+pub(crate) struct Start {
+    /// The config.
+    pub(crate) in_effect: Snapshot,
+    /// How each provider is reached.
+    pub(crate) transports: Transports,
 }
 
 /// The logs, as far as a config may change them.
@@ -96,17 +111,31 @@ struct Prepared {
 }
 
 impl Reloader {
-    /// Of lanes that were started by `in_effect`, with these transports.
+    /// Of lanes on `queue` that were started like this.
     pub(crate) fn new(
         sources: Sources,
         clock: Clock,
         steering: Arc<Steering<Transport>>,
+        queue: Queue,
         log: Log,
         counted: Reloads,
-        in_effect: Snapshot,
-        transports: Transports,
+        start: Start,
     ) -> Self {
-        Self { sources, clock, steering, log, counted, in_effect, transports, refused: None }
+        let Start { in_effect, transports } = start;
+        let (taken, waiting) = (in_effect.clone(), Vec::new());
+        Self {
+            sources,
+            clock,
+            steering,
+            queue,
+            log,
+            counted,
+            in_effect,
+            taken,
+            waiting,
+            transports,
+            refused: None,
+        }
     }
 
     /// Looks at every `hangup`, and every [`LOOK`]; for ever.
@@ -126,7 +155,7 @@ impl Reloader {
     async fn look(&mut self, asked: bool) {
         let read = self.read().await;
         let known = match (&self.refused, &read) {
-            (None, Ok(found)) => found.is_same_as(&self.in_effect),
+            (None, Ok(found)) => found.is_same_as(&self.taken),
             (Some(refused), read) => !refused.again && is_same(&refused.read, read),
             (None, Err(_)) => false,
         };
@@ -140,12 +169,16 @@ impl Reloader {
                 return self.refuse(Err(issues), why.into(), asked);
             }
         };
-        let changes = between(&self.in_effect, &found);
-        if changes.is_empty() {
-            return self.nothing_to_do(asked);
+        let divided = Divided::of(&self.in_effect, &found);
+        if divided.live.is_empty() {
+            return self.nothing_to_apply(found, divided.waiting, asked);
         }
-        match self.prepare(&changes, &found).await {
-            Ok(Some(prepared)) => self.apply(prepared, &changes),
+        match self.prepare(&divided, &found).await {
+            Ok(Some(prepared)) => {
+                self.apply(prepared, &divided.live);
+                self.wait(divided.waiting, asked);
+                self.taken = found;
+            }
             // It is just being written: at the next look.
             Ok(None) => {}
             Err(unusable) => self.refuse(Ok(found), unusable, asked),
@@ -158,34 +191,42 @@ impl Reloader {
         read.unwrap_or_else(|e| Err(wrong(Place::Defaults, &[], format!("cannot be read: {e}"))))
     }
 
-    fn nothing_to_do(&mut self, asked: bool) {
-        if self.refused.take().is_some() {
-            self.counted.back();
+    fn nothing_to_apply(&mut self, found: Snapshot, waiting: Vec<Change>, asked: bool) {
+        let was_other = self.refused.take().is_some() || !self.waiting.is_empty();
+        self.counted.back();
+        self.taken = found;
+        if waiting.is_empty() && was_other {
             tracing::info!("the config is again the one in effect");
-        } else if asked {
+        } else if waiting.is_empty() && asked {
             tracing::info!("the config was read again; nothing changed");
         }
+        self.wait(waiting, asked);
+    }
+
+    /// Says which keys wait for a restart, each once.
+    fn wait(&mut self, waiting: Vec<Change>, asked: bool) {
+        let file = self.sources.file.as_deref().unwrap_or(config::DEFAULT_FILE.as_ref()).display();
+        for change in waiting.iter().filter(|change| asked || !self.waiting.contains(change)) {
+            tracing::warn!(
+                "{file}: {change}: only a restart applies this; restart the workers, or take it back; everything else is in effect"
+            );
+        }
+        self.counted.waiting(waiting.iter().map(|change| change.path.to_string()));
+        self.waiting = waiting;
     }
 
     /// Does everything that may fail. `None`: the config is another one by now.
-    async fn prepare(&self, changes: &[Change], found: &Snapshot) -> Result<Option<Prepared>, Unusable> {
-        let stuck: Vec<&Change> = changes.iter().filter(|change| change.needs_restart()).collect();
-        if !stuck.is_empty() {
-            let file = self.sources.file.as_deref().unwrap_or(config::DEFAULT_FILE.as_ref()).display();
-            let why = stuck.iter().map(|change| {
-                format!("{file}: {change}: only a restart applies this; restart the workers, or take it back")
-            });
-            return Err(Unusable { why: why.collect(), again: false });
-        }
-        let filter = &found.config.telemetry.log_level;
+    async fn prepare(&self, divided: &Divided, found: &Snapshot) -> Result<Option<Prepared>, Unusable> {
+        let snapshot = &divided.snapshot;
+        let filter = &snapshot.config.telemetry.log_level;
         telemetry::parse(filter).map_err(|problem| self.issue(&["telemetry", "log_level"], problem))?;
-        let transports = self.transports(changes, found).await?;
+        let transports = self.transports(&divided.live, snapshot).await?;
         tokio::time::sleep(SETTLED).await;
         if !self.read().await.is_ok_and(|again| again.is_same_as(found)) {
             return Ok(None);
         }
-        self.look_where_routes_lead(&found.config).await?;
-        Ok(Some(Prepared { snapshot: found.clone(), transports }))
+        self.look_where_routes_lead(&snapshot.config).await?;
+        Ok(Some(Prepared { snapshot: snapshot.clone(), transports }))
     }
 
     fn issue(&self, path: &[&str], problem: String) -> Issues {
@@ -249,6 +290,7 @@ impl Reloader {
     fn apply(&mut self, prepared: Prepared, changes: &[Change]) {
         let Prepared { snapshot, transports } = prepared;
         let config = &snapshot.config;
+        self.queue.read_access_by(open::access(config));
         self.steering.tell(wiring::orders(config, &transports), config.recipient_limits.clone());
         let mut told: Vec<String> = Vec::with_capacity(changes.len());
         for change in changes {

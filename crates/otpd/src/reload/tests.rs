@@ -1,5 +1,6 @@
 //! What counts as a change, and what a running worker can follow.
 
+use super::difference::between;
 use super::*;
 use crate::config::Environment;
 
@@ -87,6 +88,11 @@ fn each_key_by_its_name_and_whether_it_needs_a_restart() {
         ("[routes", "[broker]\nprefix = \"a.\"\n[routes", "!broker.prefix: otp. -> a."),
         ("[routes", "[broker]\nurl = \"amqp://u:p@h/v\"\n[routes", "!broker.url: changed"),
         (
+            "[routes",
+            "[broker]\nca = \"-----BEGIN CERTIFICATE-----\\nAAAA\\n-----END CERTIFICATE-----\"\n[routes",
+            "broker.ca: changed",
+        ),
+        (
             "[providers.msgai]",
             "[providers.m2]\nkind = \"msgai\"\ntemplate = \"otp\"\napi_key = \"sk_live_1\"\n[providers.msgai]",
             "!providers.m2: added",
@@ -129,8 +135,8 @@ fn another_password_of_the_broker_is_seen_behind_its_mask() {
     let with = |password: &str| snapshot(&format!("[broker]\nurl = \"amqp://u:{password}@h/v\"\n{BASE}"));
     let changes = between(&with("one"), &with("two"));
     let told: Vec<String> = changes.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["broker.url: changed"]);
-    assert!(changes.iter().all(Change::needs_restart));
+    assert_eq!(told, ["broker.url: other credentials, for new connections"]);
+    assert!(!changes.iter().any(Change::needs_restart));
 }
 
 #[test]
@@ -144,6 +150,90 @@ fn a_transport_is_made_anew_only_where_its_provider_is_reached_otherwise() {
     assert_eq!(ways("\"app\"", "\"other\""), ["verihubs"]);
     assert_eq!(ways("\"otp\"", "\"otp2\""), ["msgai"]);
     assert_eq!(ways("app_id", "timeout = \"5s\"\napp_id"), ["verihubs"]);
+}
+
+/// What is followed and what waits when all of `edits` are made at once; and that nothing but the latter is left to
+/// be done then.
+fn divided(edits: &[(&str, &str)]) -> (Vec<String>, Vec<String>, Snapshot) {
+    let text = edits.iter().fold(BASE.to_owned(), |text, (from, to)| text.replacen(from, to, 1));
+    let (before, found) = (snapshot(BASE), snapshot(&text));
+    let Divided { snapshot, live, waiting } = Divided::of(&before, &found);
+    let told = |changes: &[Change]| changes.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(told(&between(&snapshot, &found)), told(&waiting));
+    let again = Divided::of(&snapshot, &found);
+    assert_eq!((told(&again.live), told(&again.waiting)), (Vec::new(), told(&waiting)));
+    (told(&live), told(&waiting), snapshot)
+}
+
+const LOWER: (&str, &str) = ("\"50/s\"", "\"30/s\"");
+
+#[test]
+fn a_key_that_waits_for_a_restart_holds_no_other_up() {
+    let lower = "providers.verihubs.ceiling: 50/s -> 30/s";
+    for (from, to, waits) in [
+        ("[routes", "[broker]\nprefix = \"a.\"\n[routes", "broker.prefix: otp. -> a."),
+        ("[routes", "[broker]\nurl = \"amqp://u:p@h/v\"\n[routes", "broker.url: changed"),
+        ("[routes", "[dead]\nretention = \"1d\"\n[routes", "dead.retention: 7d -> 1d"),
+        (
+            "[routes",
+            "[admin]\nlisten = \"127.0.0.1:9\"\n[routes",
+            "admin.listen: 127.0.0.1:9090 -> 127.0.0.1:9",
+        ),
+        ("[routes", "[telemetry]\nlog_format = \"json\"\n[routes", "telemetry.log_format: auto -> json"),
+        ("template", "ceiling = \"5/s\"\ntemplate", "providers.msgai.ceiling: none -> 5/s"),
+        ("template", "owners = \"many\"\ntemplate", "providers.msgai.owners: one -> many"),
+        (
+            "[providers.msgai]",
+            "[providers.m2]\nkind = \"msgai\"\ntemplate = \"otp\"\napi_key = \"sk_live_1\"\n[providers.msgai]",
+            "providers.m2: added",
+        ),
+    ] {
+        let (live, waiting, snapshot) = divided(&[LOWER, (from, to)]);
+        assert_eq!((live, waiting), (vec![lower.to_owned()], vec![waits.to_owned()]));
+        let (before, config) = (snapshot_with(BASE, "s3cret").config, snapshot.config);
+        assert_eq!(config.broker, before.broker);
+        let lanes = |config: &Config| -> Vec<_> {
+            config.providers.iter().map(|p| (p.name.clone(), p.ceiling.is_empty(), p.owners)).collect()
+        };
+        assert_eq!(lanes(&config), lanes(&before));
+        assert_eq!(config.dead, before.dead);
+        assert_eq!(config.admin_listen, before.admin_listen);
+    }
+}
+
+#[test]
+fn what_depends_on_a_key_that_waits_waits_too() {
+    // A route that names a provider without a lane here, and the provider.
+    let added =
+        "[providers.m2]\nkind = \"msgai\"\ntemplate = \"otp\"\napi_key = \"sk_live_1\"\n[providers.msgai]";
+    let (live, waiting, after) =
+        divided(&[LOWER, ("[providers.msgai]", added), ("\"msgai\"]", "\"m2\"]"), ("\"2m\"", "\"3m\"")]);
+    assert_eq!(live, ["providers.verihubs.ceiling: 50/s -> 30/s"]);
+    assert_eq!(
+        waiting,
+        [
+            "providers.m2: added",
+            "routes.login.providers: verihubs, msgai -> verihubs, m2",
+            "routes.login.ttl: 2m -> 3m"
+        ]
+    );
+    assert_eq!(after.config.routes, snapshot(BASE).config.routes);
+    // A provider of another kind, with all its keys; one that left keeps its lane and its own route.
+    let other = "kind = \"betatel\"\napi_key = \"sk_live_0123456789abcdef\"\naccount_id = \"a\"";
+    let (live, waiting, after) = divided(&[
+        LOWER,
+        ("kind = \"msgai\"\ntemplate = \"otp\"\napi_key = \"sk_live_0123456789abcdef\"", other),
+    ]);
+    assert_eq!(live, ["providers.verihubs.ceiling: 50/s -> 30/s"]);
+    assert!(waiting.iter().any(|w| w == "providers.msgai.kind: msgai -> betatel"), "{waiting:?}");
+    assert!(waiting.iter().all(|w| w.starts_with("providers.msgai.")), "{waiting:?}");
+    assert!(after.config.providers.iter().any(|p| p.name.as_str() == "msgai" && p.kind.as_str() == "msgai"));
+    let gone =
+        "[providers.msgai]\nkind = \"msgai\"\ntemplate = \"otp\"\napi_key = \"sk_live_0123456789abcdef\"\n";
+    let (live, waiting, after) = divided(&[(gone, ""), ("\"verihubs\", \"msgai\"", "\"verihubs\"")]);
+    assert_eq!(live, ["routes.login.providers: verihubs, msgai -> verihubs"]);
+    assert_eq!(waiting, ["providers.msgai: removed"]);
+    assert!(after.config.routes.get("msgai").is_some());
 }
 
 #[test]

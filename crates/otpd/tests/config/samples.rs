@@ -23,7 +23,7 @@ fn credentials() -> Environment {
         "ONEMSG_TOKEN",
     ];
     let mut all: Vec<(&str, &str)> = keys.map(|key| (key, "x")).to_vec();
-    all.push(("OTPD_BROKER_URL", "amqp://u:p@h/v"));
+    all.push(("OTPD_BROKER_URL", "amqps://u:p@h/v"));
     variables(&all)
 }
 

@@ -110,7 +110,7 @@ fn variables_and_flags_go_over_the_file() {
         ("OTPD__PROVIDERS__META_EU__TOKEN", "1e5"),
         ("OTPD__PROVIDERS__VERIHUBS__CEILING", r#"["40/s", "500/min"]"#),
         ("OTPD__PROVIDERS__VERIHUBS__API_KEY", r#"{ env = "OTHER" }"#),
-        ("OTPD__BROKER__URL", "amqp://h/v"),
+        ("OTPD__BROKER__URL", "amqps://h/v"),
         ("OTPD_LOG", "debug"),
         ("OTHER", "o"),
         ("A", "a"),
@@ -127,7 +127,7 @@ fn variables_and_flags_go_over_the_file() {
     assert_eq!(config.retry.initial, Duration::from_secs(2));
     assert!(!config.dead.keep_code);
     assert_eq!(format!("{:?}", config.providers[1].ceiling), "[40/s, 500/min]");
-    assert_eq!(config.broker.address().to_string(), "amqp://h:5672/v");
+    assert_eq!(config.broker.address().to_string(), "amqps://h:5671/v");
     assert_eq!(config.telemetry.log_level, "warn");
     assert!(config.routes.get("login").is_some());
     assert_eq!(config.open_providers(&environment).unwrap().len(), 2);

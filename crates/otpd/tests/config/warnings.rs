@@ -70,6 +70,16 @@ fn warnings() {
             "otpd.toml:2: broker.url: has a password in it; write url = { env = \"NAME\" } or { file = \"/run/secrets/name\" }",
         ),
         (
+            "[broker]\nurl = \"amqp://u@mq.example/v\"".into(),
+            "otpd.toml:2: broker.url: is amqp:// to another machine, so that whoever is in between reads the password and every code; write amqps://, with ca where the authority is your own",
+        ),
+        (
+            provider(
+                "betatel\"\nbase_url = \"http://10.0.0.1\"\naccount_id = { env = \"A\" }\napi_key = { env = \"B\" }",
+            ),
+            "otpd.toml:3: providers.v.base_url: is http:// to another machine, so that whoever is in between reads the account's key and every code; write https://, with ca where the authority is your own",
+        ),
+        (
             route("providers = [\"w\"]\nttl = \"31m\""),
             "otpd.toml:13: routes.login.ttl: is longer than RabbitMQ's consumer_timeout of 30m and a job is held as long as its code is valid; shorten it, or raise consumer_timeout on the broker",
         ),
