@@ -213,6 +213,7 @@ mod tests {
         let accepted = |seconds| at(fact(FactKind::Accepted, 1, None), seconds);
         let refused =
             |seconds| Fact { class: Some(Class::Account), ..at(fact(FactKind::Retrying, 1, None), seconds) };
+        let failed = |seconds| Fact { class: Some(Class::Transient), ..refused(seconds) };
         for (facts, is_trusted) in [
             (vec![], false),
             (vec![accepted(0)], true),
@@ -220,10 +221,14 @@ mod tests {
             (vec![refused(1), accepted(0)], false),
             (vec![refused(1), accepted(2)], true),
             (vec![at(fact(FactKind::Expired, 1, None), 3)], false),
+            (vec![accepted(0), at(fact(FactKind::Paused, 0, None), 1)], false),
+            (vec![accepted(0), failed(1)], false),
+            // By a clock that is ahead: as of its reading.
+            (vec![accepted(3600)], true),
         ] {
             let (mut memory, _) = memory();
             for fact in &facts {
-                memory.fold(fact, ReadAt::live(NOW, WALL), Author::Another);
+                memory.fold(fact, ReadAt::live(NOW, WALL.plus(Duration::from_secs(5))), Author::Another);
             }
             let asked_at = WALL.plus(Duration::from_secs(10));
             assert_eq!(memory.was_served_lately(&provider(), asked_at), is_trusted, "{facts:?}");
