@@ -56,5 +56,17 @@ fn setup() -> Result<(), String> {
 fn test(arguments: &[String]) -> Result<(), String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     run(Command::new(&cargo).args(["build", "--locked", "--package", "otpd"]))?;
-    run(Command::new(&cargo).args(["test", "--locked", "--workspace"]).args(arguments))
+    let mut tests = Command::new(&cargo);
+    tests.args(["test", "--locked", "--workspace"]).args(arguments);
+    if std::env::var_os("RUST_TEST_THREADS").is_none() {
+        tests.env("RUST_TEST_THREADS", AT_ONCE.max(cores()).to_string());
+    }
+    run(&mut tests)
+}
+
+/// How many tests of a binary run at once at least: most of them wait for clocks and providers, not for a core.
+const AT_ONCE: usize = 4;
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
