@@ -237,6 +237,8 @@ async fn who_asks_again_gets_only_the_newest_code() {
         })
         .await;
     }
+    // Before anything can be sent: a code that left just before the newer one came is not wrong.
+    scene.until("the older codes to be replaced", |scene| scene.count(FactKind::Superseded) == 200).await;
     scene.mock.control(&Control::faults(FaultPlan::none(Kind::Verihubs)));
     scene.until_all_ended().await;
     let summary = scene.close();
