@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod rabbit;
 pub mod scene;
 pub mod tools;
+pub mod windows;
 pub mod worker;
 
 pub use binary::otpd_bin;
@@ -32,4 +33,5 @@ pub use otlp::Collector;
 pub use ports::claim_port;
 pub use proxy::Proxy;
 pub use scene::Scene;
+pub use windows::most_within;
 pub use worker::WorkerProcess;

@@ -19,7 +19,7 @@ use otpd_sim::mock::Kind;
 use otpd_sim::{Control, Jobs, MockConfig};
 use otpd_tests::cluster::{NODES, Settings};
 use otpd_tests::rabbit::{LaneInHand, PATIENCE, enqueue_all, job, plan, provider, rabbit, rabbit_at, route};
-use otpd_tests::{Cluster, Proxy, Scene, WorkerProcess, claim_port, eventually};
+use otpd_tests::{Cluster, Proxy, Scene, WorkerProcess, claim_port, eventually, most_within};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
@@ -105,19 +105,6 @@ fn arrivals(scene: &Scene) -> Vec<u64> {
     all
 }
 
-/// The most requests in any window of `window`.
-fn most_in(arrivals: &[u64], window: Duration) -> usize {
-    let mut first = 0;
-    let mut most = 0;
-    for (last, at) in arrivals.iter().enumerate() {
-        while u128::from(at - arrivals[first]) >= window.as_micros() {
-            first += 1;
-        }
-        most = most.max(last + 1 - first);
-    }
-    most
-}
-
 /// The requests around the first window that holds too many, in milliseconds since the first request, each with
 /// its worker: for whoever hunts a failure.
 fn fullest(scene: &Scene, (count, window): (usize, Duration)) -> String {
@@ -138,7 +125,7 @@ fn assert_kept(scene: &Scene, what: &str, jobs: u64, ceiling: (usize, Duration),
     // What an owner sent last it may tell only after another one has sent it again.
     let (summary, told_twice) = scene.close_but_for_repeats_up_to(duplicates_at_most);
     let arrivals = arrivals(scene);
-    let most = most_in(&arrivals, ceiling.1);
+    let most = most_within(&arrivals, ceiling.1);
     // Nothing is refused, so each request is the job's first or a duplicate.
     let duplicates = (arrivals.len() as u64).saturating_sub(jobs);
     let pause = arrivals.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0) as f64 / 1e6;

@@ -9,7 +9,7 @@ use otpd_sim::mock::{AccountStats, Kind};
 use otpd_sim::{Control, Jobs, MockConfig};
 use otpd_tests::rabbit::PATIENCE;
 use otpd_tests::scene::WorkerProcess;
-use otpd_tests::{Broker, Proxy, Scene, eventually};
+use otpd_tests::{Broker, Proxy, Scene, eventually, most_within};
 
 const LANE: &str = "verihubs";
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,25 +51,6 @@ async fn owns(worker: &WorkerProcess) {
     .await;
 }
 
-async fn attempts_become(scene: &Scene, least: u64) {
-    eventually("so many attempts", PATIENCE, || async { (account(scene).attempts >= least).then_some(()) })
-        .await;
-}
-
-/// The most requests in any window of `window`, from the mock's own record.
-fn most_in(scene: &Scene, window: Duration) -> usize {
-    let arrivals = scene.mock.arrivals(Kind::Verihubs, "app");
-    let mut first = 0;
-    let mut most = 0;
-    for (last, at) in arrivals.iter().enumerate() {
-        while u128::from(at - arrivals.get(first).unwrap()) >= window.as_micros() {
-            first += 1;
-        }
-        most = most.max(last + 1 - first);
-    }
-    most
-}
-
 /// Fault: the broker had closed the owner's consuming connection, the owner did not know, and its publishing
 /// connection went on confirming: 100 requests in a second at `50/s`, 829 duplicates in 17 s.
 #[tokio::test(flavor = "multi_thread")]
@@ -83,11 +64,11 @@ async fn an_owner_whose_consuming_connection_is_half_dead_stops() {
     owns(&first).await;
     let second = scene.worker();
     second.ready().await;
-    attempts_become(&scene, 120).await;
+    scene.until_requests(120).await;
     proxy.half_kill(" consume");
     scene.until_all_ended().await;
     let (summary, repeats) = scene.close_but_for_repeats();
-    let (account, most) = (account(&scene), most_in(&scene, SECOND));
+    let (account, most) = (account(&scene), most_within(&scene.mock.arrivals(Kind::Verihubs, "app"), SECOND));
     println!(
         "half dead: {summary}; at most {most} in a second, {} duplicates, told twice {repeats}",
         account.duplicates
@@ -110,7 +91,7 @@ async fn without_a_ceiling_it_stops_too() {
     owns(&first).await;
     let second = scene.worker();
     second.ready().await;
-    attempts_become(&scene, 500).await;
+    scene.until_requests(500).await;
     proxy.half_kill(" consume");
     scene.until_all_ended().await;
     let (summary, repeats) = scene.close_but_for_repeats();

@@ -48,11 +48,6 @@ fn arrivals(scene: &Scene) -> Vec<u64> {
     scene.mock.arrivals(Kind::Verihubs, "app")
 }
 
-async fn attempts_become(scene: &Scene, least: usize) {
-    eventually("so many attempts", PATIENCE, || async { (arrivals(scene).len() >= least).then_some(()) })
-        .await;
-}
-
 /// Until so many consumers stand in line for a queue of the lane.
 async fn in_line(scene: &Scene, broker: &Broker, section: &str, count: u32) {
     let asking = channel(&broker.url()).await;
@@ -89,7 +84,7 @@ async fn a_claim_between_two_living_workers_repeats_nothing() {
     let mut scene = scene(broker, &format!("max_in_flight = {IN_FLIGHT}"), "800ms..1200ms").await;
     let (first, second) = crossed(&scene, broker, &proxy).await;
     scene.publish(LANE, Jobs::new(1, 200)).await;
-    attempts_become(&scene, IN_FLIGHT + 8).await;
+    scene.until_requests((IN_FLIGHT + 8) as u64).await;
     assert!(
         first.sample(&format!("otpd_in_flight{{provider=\"{LANE}\"}}")).await > 0.0,
         "the second worker owned the lane from the start"
@@ -119,7 +114,7 @@ async fn a_lane_with_slow_answers_does_not_stand_still() {
     for ends in ["stopped", "killed"] {
         // So many that it is known how long answers take.
         let before = arrivals(&scene).len() + 60;
-        attempts_become(&scene, before).await;
+        scene.until_requests(before as u64).await;
         fleet[1].ready().await;
         let owner = fleet.remove(0);
         if ends == "stopped" {
@@ -128,7 +123,7 @@ async fn a_lane_with_slow_answers_does_not_stand_still() {
             let mut owner = owner;
             owner.kill9();
         }
-        attempts_become(&scene, before + 60).await;
+        scene.until_requests((before + 60) as u64).await;
         let pauses = arrivals(&scene)[before - 1..].windows(2).map(|pair| pair[1] - pair[0]).max();
         longest.push(Duration::from_micros(pauses.unwrap()));
     }

@@ -17,8 +17,8 @@ use otpd_core::{Fact, FactKind};
 use otpd_sim::mock::Kind;
 use otpd_sim::{Control, Jobs, MockConfig};
 use otpd_tests::past::publish_past;
-use otpd_tests::rabbit::{PATIENCE, job, now, provider};
-use otpd_tests::{Broker, Proxy, Scene, eventually};
+use otpd_tests::rabbit::{job, now, provider};
+use otpd_tests::{Broker, Proxy, Scene};
 
 const LANE: &str = "verihubs";
 const BACKUP: &str = "backup";
@@ -66,11 +66,6 @@ fn arrivals(scene: &Scene) -> Vec<u64> {
     scene.mock.arrivals(Kind::Verihubs, "app")
 }
 
-async fn attempts_become(scene: &Scene, least: usize) {
-    eventually("so many attempts", PATIENCE, || async { (arrivals(scene).len() >= least).then_some(()) })
-        .await;
-}
-
 /// Found: what was answered 500 after the order to stop stayed with the worker until its slowest request had ended:
 /// 18 s beside one that stalled.
 #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +89,7 @@ async fn a_retry_does_not_wait_for_a_worker_that_ends() {
     let mut jobs = vec![body("stalls", "+999000000777")];
     jobs.extend((0..7).map(|n| body(&format!("r{n}"), &format!("+99910000010{n}"))));
     scene.publish_bodies(LANE, jobs).await;
-    attempts_become(&scene, before + 8).await;
+    scene.until_requests((before + 8) as u64).await;
     let stopping = tokio::time::Instant::now();
     first.signal("TERM");
     scene.until("all but the one that stalls to end", |scene| scene.ended() >= 10).await;
@@ -127,7 +122,7 @@ async fn an_owner_that_is_half_dead_moves_nothing() {
     second.ready().await;
     let before = arrivals(&scene).len();
     scene.publish("login", Jobs::new(1, 20)).await;
-    attempts_become(&scene, before + 20).await;
+    scene.until_requests((before + 20) as u64).await;
     proxy.half_kill(" consume");
     scene.until_all_ended().await;
     let (summary, _) = scene.close_but_for_repeats();

@@ -19,7 +19,7 @@ use otpd_queue::DeadFilter;
 use otpd_sim::mock::{AccountStats, Kind};
 use otpd_sim::{Control, FaultPlan, Jobs, MockConfig};
 use otpd_tests::rabbit::{PATIENCE, now};
-use otpd_tests::{Broker, Scene, eventually};
+use otpd_tests::{Broker, Scene, eventually, most_within};
 
 const VERIHUBS: &str = r#"
 [providers.verihubs]
@@ -75,14 +75,6 @@ async fn after(scene: &Scene, seconds: u64) -> (f64, u64, u64) {
         (passed >= seconds * 1_000_000).then_some((passed as f64 / 1e6, account.accepted, refused))
     })
     .await
-}
-
-/// The most requests that arrived within so many microseconds.
-fn most_within(scene: &Scene, window: u64) -> usize {
-    let arrivals = scene.mock.arrivals(Kind::Verihubs, "app");
-    let within =
-        |(first, at): (usize, &u64)| arrivals[first..].iter().take_while(|b| **b - at < window).count();
-    arrivals.iter().enumerate().map(within).max().unwrap_or_default()
 }
 
 /// The share that is used of what could be, and that is refused of all.
@@ -154,7 +146,10 @@ async fn a_limit_that_moves_is_followed() {
     scene.until_all_ended().await;
     let summary = scene.close();
     assert_eq!((summary.accepted, scene.duplicates()), (4200, 0), "{summary}");
-    assert!(most_within(&scene, 980_000) <= 50, "above the configured ceiling");
+    assert!(
+        most_within(&scene.mock.arrivals(Kind::Verihubs, "app"), Duration::from_secs(1)) <= 50,
+        "above the configured ceiling"
+    );
     assert!(used >= LEAST_USED && refused <= 0.02, "{used} used, {refused} refused: {}", scene.log());
     drop(worker);
 }

@@ -21,13 +21,12 @@ use otpd_sim::{Control, Jobs, MockConfig};
 use otpd_tests::past::publish_past;
 use otpd_tests::rabbit::{PATIENCE, job, now, provider};
 use otpd_tests::scene::WorkerProcess;
-use otpd_tests::{Broker, Scene, eventually};
+use otpd_tests::{Broker, Scene, eventually, most_within};
 
 const LANES: [&str; 5] = ["a", "b", "c", "d", "e"];
 const PER_SECOND: usize = 50;
 /// How many jobs a lane gets at a time.
 const ROUND: u64 = 1000;
-const SECOND_US: u64 = 1_000_000;
 
 fn facts() -> u64 {
     std::env::var("OTPD_FACTS").ok().and_then(|n| n.parse().ok()).unwrap_or(20_000)
@@ -157,10 +156,8 @@ async fn workers_are_replaced_killed_and_started_with_many_facts() {
     let (summary, repeats) = scene.close_but_for_repeats();
     for lane in LANES {
         let arrivals = scene.mock.arrivals(Kind::Verihubs, lane);
-        let most = (0..arrivals.len())
-            .map(|first| arrivals[first..].iter().take_while(|at| **at - arrivals[first] < SECOND_US).count())
-            .max();
-        assert!(most.unwrap_or(0) <= PER_SECOND, "{lane}: {most:?} in a second");
+        let most = most_within(&arrivals, Duration::from_secs(1));
+        assert!(most <= PER_SECOND, "{lane}: {most:?} in a second");
     }
     println!("{summary}; {repeats} told twice");
     assert!(replaced < 5.0 && killed < 5.0, "stood still {replaced} s and {killed} s");

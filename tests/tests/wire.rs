@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use otpd_core::FactKind;
 use otpd_sim::mock::Kind;
 use otpd_sim::{Certificate, Control, FaultPlan, Jobs, MockConfig};
-use otpd_tests::{Broker, Scene};
+use otpd_tests::{Broker, Scene, most_within};
 
 const CONFIG: &str = r#"
 [retry]
@@ -47,13 +47,6 @@ async fn scene(certificate: Certificate, faults: &str, more: &str) -> Scene {
         text.replace("app_id = \"far\"", &format!("app_id = \"far\"\nca = {{ file = {ca:?} }}"))
     });
     scene
-}
-
-/// The most arrivals, given in microseconds and in order, in any window of this length.
-fn most_within(arrivals: &[u64], window: Duration) -> usize {
-    let length = u64::try_from(window.as_micros()).unwrap();
-    let in_window = |first: usize| arrivals[first..].partition_point(|at| *at < arrivals[first] + length);
-    (0..arrivals.len()).map(in_window).max().unwrap_or_default()
 }
 
 /// GOAWAY, refused streams, cut and open ends: of 500 jobs none is sent twice, parked or lost.

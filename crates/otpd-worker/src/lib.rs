@@ -1,10 +1,11 @@
 //! The worker: one lane for each provider account, each a single task that owns its state.
 //!
 //! Read [`dispatch`] first: it is the loop. Around it, in the order in which a job meets them:
-//! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`gates`] (pause, breaker, recipient,
-//! the flow of bulk), `spill` (who would wait too long), `later` (who waits elsewhere), `written` (what the next owner need not fear), [`attempt`] (permit, request, answer), [`settle`] (facts, moves, burials, acknowledgements). [`worker`] opens all lanes and
-//! drains them; [`reconfigure`] changes what they go by; [`memory`] is what all lanes know together; [`metrics`] counts and
-//! [`trace`] makes spans.
+//! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`gates`] (pause, breaker, recipient, the flow of
+//! bulk), `spill` (who would wait too long), `later` (who waits elsewhere), [`attempt`] (permit, request, answer),
+//! [`settle`] (facts, moves, burials, acknowledgements), `written` (what an owner says of its requests for the
+//! next one). [`worker`] opens all lanes and drains them; [`reconfigure`] changes what they go by; [`memory`] is
+//! what all lanes know together, `forgotten` what it could not keep; [`metrics`] counts and [`trace`] makes spans.
 
 pub mod arrive;
 pub mod attempt;
