@@ -97,8 +97,7 @@ mod kernel {
     use nix::sys::time::TimeSpec;
     use tokio::net::TcpStream;
 
-    /// The most by which reading is taken to be late: a wall clock that was set in between does not count.
-    const LATEST: Duration = Duration::from_secs(1);
+    use crate::mock::window::LATEST;
 
     /// Asks for them. Where that is refused, the time is that of the reading.
     pub(super) fn enable(tcp: &TcpStream) {
@@ -115,6 +114,7 @@ mod kernel {
             let ControlMessageOwned::ScmTimestampns(at) = message else { return None };
             Some(UNIX_EPOCH + Duration::from(at))
         });
+        // A wall clock that was set in between does not count.
         let late = came_at.last().and_then(|at| SystemTime::now().duration_since(at).ok());
         Ok((got.bytes, late.filter(|late| *late <= LATEST).unwrap_or_default()))
     }

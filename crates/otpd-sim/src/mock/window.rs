@@ -6,7 +6,9 @@
 //! twice the limit through in some window, and the mock exists to catch exactly that.
 //!
 //! Times are nanoseconds on one monotonic clock. An arrival may be recorded after later ones: a mock on busy
-//! cores reads its connections late, and not in the order in which they were written to.
+//! cores reads its connections late, and not in the order in which they were written to. Then windows that
+//! end after it count too: however late it is read, no window lets more through than its limit, and who
+//! keeps to the limit is never refused.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,7 +16,10 @@ use std::time::Duration;
 use otpd_core::Rate;
 use otpd_core::clock::nanos;
 
-/// The limits of one account: for each, when the last `count` requests were let through.
+/// The most by which a request is taken to be read late.
+pub(crate) const LATEST: Duration = Duration::from_secs(1);
+
+/// The limits of one account: for each, when requests were let through, as far back as it matters.
 #[derive(Debug, Default)]
 pub(crate) struct Limits(Vec<(Rate, VecDeque<u64>)>);
 
@@ -48,23 +53,36 @@ impl Limits {
     /// Lets a request through, or says which limit is full; then no limit is charged.
     pub(crate) fn admit(&mut self, at: u64) -> Result<(), Full> {
         let full = self.0.iter().filter_map(|(limit, log)| {
-            // Those that came later do not count.
-            let before = log.partition_point(|t| *t <= at);
-            let oldest = log.get(before.checked_sub(limit.count as usize)?)?;
-            let wait = oldest.saturating_add(nanos(limit.per)).checked_sub(at).filter(|wait| *wait > 0)?;
+            let wait = wait_for(*limit, log, at)?;
             Some(Full { limit: *limit, wait: Duration::from_nanos(wait) })
         });
         if let Some(full) = full.max_by_key(|full| full.wait) {
             return Err(full);
         }
         for (limit, log) in &mut self.0 {
-            if log.len() >= limit.count as usize {
+            log.insert(log.partition_point(|t| *t <= at), at);
+            let kept = nanos(limit.per).saturating_add(nanos(LATEST));
+            while log.back().zip(log.front()).is_some_and(|(last, first)| last - first >= kept) {
                 log.pop_front();
             }
-            log.insert(log.partition_point(|t| *t <= at), at);
         }
         Ok(())
     }
+}
+
+/// For how long this limit has no room for a request at `at`; none where it has.
+fn wait_for(limit: Rate, log: &VecDeque<u64>, at: u64) -> Option<u64> {
+    let (count, width) = (limit.count as usize, nanos(limit.per));
+    let place = log.partition_point(|t| *t <= at);
+    let last_first = log.len().checked_sub(count)?;
+    // Each window of `count` others that it would be in: from the one that ends with it to the one it begins.
+    let is_full = (place.saturating_sub(count)..=place.min(last_first)).any(|first| {
+        let others = first + count;
+        let begins = if first == place { at } else { log[first] };
+        let ends = if others == place { at } else { log[others - 1] };
+        ends - begins < width
+    });
+    is_full.then(|| (log[last_first] + width).saturating_sub(at))
 }
 
 /// When requests arrived, and the most that ever fell into one window of each watched width.
@@ -257,6 +275,24 @@ mod tests {
             arrivals.watch(Duration::from_nanos(width + 1));
             let most: Vec<_> = arrivals.fullest().map(|f| (f.most, f.exact)).collect();
             prop_assert_eq!(most, vec![(most_by_hand(&at, width), true), (most_by_hand(&at, width + 1), true)]);
+        }
+
+        #[test]
+        fn late_reading_lets_nobody_through_and_refuses_nobody(
+            at in times(), count in 1u32..8, per_ms in 1u64..4,
+        ) {
+            let limit = Rate::new(count, Duration::from_millis(per_ms)).unwrap();
+            let mut limits = Limits::default();
+            limits.set(&[limit]);
+            let at: Vec<u64> = at.iter().map(|t| t * 50_000).collect();
+            let through: Vec<u64> = at.iter().copied().filter(|t| limits.admit(*t).is_ok()).collect();
+            prop_assert!(most_by_hand(&through, nanos(limit.per)) <= u64::from(count));
+            // The same again from a client that keeps to it.
+            let mut limits = Limits::default();
+            limits.set(&[limit]);
+            for t in &through {
+                prop_assert_eq!(limits.admit(*t), Ok(()));
+            }
         }
 
         #[test]
