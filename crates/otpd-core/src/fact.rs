@@ -2,6 +2,7 @@
 //! owner of a lane. The JSON form is in [`crate::fact_json`].
 
 use crate::clock::UnixMs;
+use crate::delivery::DeliveryStatus;
 use crate::life::Life;
 use crate::metadata::Metadata;
 use crate::names::{JobId, ProviderName, RouteName};
@@ -33,11 +34,15 @@ pub enum FactKind {
     Paused,
     /// The provider takes messages again; told with the job that found out.
     Resumed,
+    /// The provider says what became of the message.
+    Delivery(DeliveryStatus),
+    /// The user typed the code, says the producer.
+    Verified,
 }
 
 impl FactKind {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 19] = [
         Self::Accepted,
         Self::Retrying,
         Self::FailedOver,
@@ -48,6 +53,15 @@ impl FactKind {
         Self::Sending,
         Self::Paused,
         Self::Resumed,
+        Self::Delivery(DeliveryStatus::Sent),
+        Self::Delivery(DeliveryStatus::Delivered),
+        Self::Delivery(DeliveryStatus::Read),
+        Self::Delivery(DeliveryStatus::Verified),
+        Self::Delivery(DeliveryStatus::Failed),
+        Self::Delivery(DeliveryStatus::Expired),
+        Self::Delivery(DeliveryStatus::Rejected),
+        Self::Delivery(DeliveryStatus::Blocked),
+        Self::Verified,
     ];
 
     /// The CloudEvents `type`.
@@ -64,6 +78,8 @@ impl FactKind {
             Self::Sending => "otp.lane.sending",
             Self::Paused => "otp.provider.paused",
             Self::Resumed => "otp.provider.resumed",
+            Self::Delivery(status) => status.event_type(),
+            Self::Verified => "otp.job.verified",
         }
     }
 
@@ -89,7 +105,9 @@ impl FactKind {
             | Self::Duplicate
             | Self::Sending
             | Self::Paused
-            | Self::Resumed => false,
+            | Self::Resumed
+            | Self::Delivery(_)
+            | Self::Verified => false,
         }
     }
 }
@@ -213,6 +231,9 @@ impl Fact {
     /// The event's id: the same for the same fact, however often it is published.
     #[must_use]
     pub fn event_id(&self) -> String {
-        format!("{}/{}/{}/{}/{}", self.job, self.provider, self.attempt, self.kind.as_str(), self.at.0)
+        let kind = self.kind.as_str();
+        // A job may be `expired` and its message too.
+        let of = if matches!(self.kind, FactKind::Delivery(_)) { "delivery." } else { "" };
+        format!("{}/{}/{}/{of}{kind}/{}", self.job, self.provider, self.attempt, self.at.0)
     }
 }

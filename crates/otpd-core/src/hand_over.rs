@@ -172,7 +172,7 @@ impl HandOver {
                 }
             }
             FactKind::Resumed => self.told_of_pause(None, fact.at, read),
-            FactKind::Duplicate => {}
+            FactKind::Duplicate | FactKind::Delivery(_) | FactKind::Verified => {}
         }
         if self.followed.len() >= self.sweep_at {
             self.sweep(read.mono());

@@ -128,7 +128,11 @@ impl Memory {
             | FactKind::Superseded
             | FactKind::Expired
             | FactKind::Dead => fact.sent_at.is_some(),
-            FactKind::Duplicate | FactKind::Paused | FactKind::Resumed => false,
+            FactKind::Duplicate
+            | FactKind::Paused
+            | FactKind::Resumed
+            | FactKind::Delivery(_)
+            | FactKind::Verified => false,
         };
         let horizon = read.wall().minus(self.recent.window());
         let is_first = if fact.at < horizon {

@@ -152,7 +152,11 @@ impl Recent {
     /// not matter, except for two of the same moment that say equally much: then the later one counts.
     pub fn fold(&mut self, fact: &Fact, now: UnixMs) {
         let state = match fact.kind {
-            FactKind::Duplicate | FactKind::Paused | FactKind::Resumed => return,
+            FactKind::Duplicate
+            | FactKind::Paused
+            | FactKind::Resumed
+            | FactKind::Delivery(_)
+            | FactKind::Verified => return,
             FactKind::Accepted => State::Accepted,
             FactKind::Superseded | FactKind::Expired | FactKind::Dead => State::Ended,
             FactKind::FailedOver => self.moved_on(&fact.provider),

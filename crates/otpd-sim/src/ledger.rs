@@ -204,9 +204,12 @@ impl Summary {
             FactKind::Expired => &mut self.expired,
             FactKind::Superseded => &mut self.superseded,
             // Not final, so never a settlement; counted where they are counted anyway.
-            FactKind::Retrying | FactKind::Sending | FactKind::Paused | FactKind::Resumed => {
-                &mut self.retries
-            }
+            FactKind::Retrying
+            | FactKind::Sending
+            | FactKind::Paused
+            | FactKind::Resumed
+            | FactKind::Delivery(_)
+            | FactKind::Verified => &mut self.retries,
             FactKind::FailedOver => &mut self.failed_over,
             FactKind::Duplicate => &mut self.duplicates,
         }

@@ -13,13 +13,14 @@ mod deny;
 mod image;
 mod rabbitmq4;
 mod run;
+mod suite;
 mod tools;
 
 use std::process::{Command, ExitCode};
 
 use run::run;
 
-const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]   all tests; installs what they need\n       cargo xtask setup                          only installs\n       cargo xtask rabbitmq4 [ARGUMENTS OF cargo test]   the tests that concern the broker, on RabbitMQ 4 (root; downloads 150 MB once)\n       cargo xtask bench [--save] [--compare-only] [NAME]   benchmarks, against benches/baseline.tsv\n       cargo xtask image [ARGUMENTS OF docker build]   builds the image twice, lists it, compares (docker or buildah)\n       cargo xtask deny [--offline]               licences, sources, bans, advisories (cargo-deny)";
+const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]   all tests, or these; installs what they need\n       cargo xtask setup                          only installs\n       cargo xtask rabbitmq4 [ARGUMENTS OF cargo test]   the tests that concern the broker, on RabbitMQ 4 (root; downloads 150 MB once)\n       cargo xtask bench [--save] [--compare-only] [NAME]   benchmarks, against benches/baseline.tsv\n       cargo xtask image [ARGUMENTS OF docker build]   builds the image twice, lists it, compares (docker or buildah)\n       cargo xtask deny [--offline]               licences, sources, bans, advisories (cargo-deny)";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -52,20 +53,18 @@ fn setup() -> Result<(), String> {
     tools::setup()
 }
 
-/// Builds the binary that the process tests start, then runs all tests.
+/// Builds the binary that the process tests start, then runs all tests; with arguments those that `cargo test`
+/// means by them.
 fn test(arguments: &[String]) -> Result<(), String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     run(Command::new(&cargo).args(["build", "--locked", "--package", "otpd"]))?;
-    let mut tests = Command::new(&cargo);
-    tests.args(["test", "--locked", "--workspace"]).args(arguments);
-    if std::env::var_os("RUST_TEST_THREADS").is_none() {
-        tests.env("RUST_TEST_THREADS", AT_ONCE.max(cores()).to_string());
+    let all = ["test", "--locked", "--workspace"];
+    if arguments.is_empty() {
+        suite::run(&cargo)?;
+        return run(Command::new(&cargo).args(all).arg("--doc"));
     }
-    run(&mut tests)
+    run(Command::new(&cargo).args(all).args(arguments))
 }
-
-/// How many tests of a binary run at once at least: most of them wait for clocks and providers, not for a core.
-const AT_ONCE: usize = 4;
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

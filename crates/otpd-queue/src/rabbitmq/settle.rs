@@ -166,6 +166,10 @@ fn is_of_work(fact: &Fact) -> bool {
         | FactKind::Expired
         | FactKind::Dead
         | FactKind::Sending => true,
-        FactKind::Duplicate | FactKind::Paused | FactKind::Resumed => false,
+        FactKind::Duplicate
+        | FactKind::Paused
+        | FactKind::Resumed
+        | FactKind::Delivery(_)
+        | FactKind::Verified => false,
     }
 }

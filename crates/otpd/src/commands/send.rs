@@ -158,7 +158,9 @@ impl Story<'_> {
                 | FactKind::FailedOver
                 | FactKind::Sending
                 | FactKind::Paused
-                | FactKind::Resumed => {}
+                | FactKind::Resumed
+                | FactKind::Delivery(_)
+                | FactKind::Verified => {}
             }
         }
         Err(Failure::Failed("the queue stopped telling what happens; the job stays queued".into()))

@@ -7,18 +7,6 @@ use std::collections::BTreeMap;
 use otpd_core::{Class, FactKind, Reason};
 use schemars::JsonSchema;
 
-/// What is heard of a message after the provider took it, from the provider's callbacks.
-pub const DELIVERY_TYPES: [&str; 8] = [
-    "otp.delivery.sent",
-    "otp.delivery.delivered",
-    "otp.delivery.read",
-    "otp.delivery.verified",
-    "otp.delivery.failed",
-    "otp.delivery.expired",
-    "otp.delivery.rejected",
-    "otp.delivery.blocked",
-];
-
 /// A CloudEvents 1.0 event in structured mode (`application/cloudevents+json`), published to the
 /// exchange `otp.events` with the routing key `<type without "otp.">.<provider>`.
 #[derive(JsonSchema)]
@@ -104,7 +92,7 @@ pub struct EventData {
 }
 
 fn types() -> Vec<&'static str> {
-    FactKind::ALL.map(FactKind::event_type).into_iter().chain(DELIVERY_TYPES).collect()
+    FactKind::ALL.map(FactKind::event_type).to_vec()
 }
 
 fn reasons() -> Vec<&'static str> {

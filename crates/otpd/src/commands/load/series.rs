@@ -125,7 +125,9 @@ impl Series {
                 | FactKind::Duplicate
                 | FactKind::Sending
                 | FactKind::Paused
-                | FactKind::Resumed,
+                | FactKind::Resumed
+                | FactKind::Delivery(_)
+                | FactKind::Verified,
             ) => return,
         };
         *counter = counter.saturating_add(1);

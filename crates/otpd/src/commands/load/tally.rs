@@ -72,7 +72,7 @@ impl Tally {
             FactKind::FailedOver => self.failed_over += 1,
             FactKind::Duplicate => self.duplicates += 1,
             FactKind::Paused => self.paused += 1,
-            FactKind::Sending | FactKind::Resumed => {}
+            FactKind::Sending | FactKind::Resumed | FactKind::Delivery(_) | FactKind::Verified => {}
         }
         if let Some(timings) = fact.timings {
             self.record(Part::Queued, timings.queued_ms.saturating_mul(1000));
@@ -138,6 +138,11 @@ pub(super) const fn tells_an_answer(kind: FactKind) -> bool {
         | FactKind::Dead
         | FactKind::Expired
         | FactKind::Superseded => true,
-        FactKind::Duplicate | FactKind::Sending | FactKind::Paused | FactKind::Resumed => false,
+        FactKind::Duplicate
+        | FactKind::Sending
+        | FactKind::Paused
+        | FactKind::Resumed
+        | FactKind::Delivery(_)
+        | FactKind::Verified => false,
     }
 }
