@@ -53,17 +53,18 @@ fn setup() -> Result<(), String> {
     tools::setup()
 }
 
-/// Builds the binary that the process tests start, then runs all tests; with arguments those that `cargo test`
-/// means by them.
+/// Runs all tests, or with arguments those that `cargo test` means by them. Either way all of them are built first,
+/// and with them the binary that the process tests start.
 fn test(arguments: &[String]) -> Result<(), String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    run(Command::new(&cargo).args(["build", "--locked", "--package", "otpd"]))?;
-    let all = ["test", "--locked", "--workspace"];
+    let binaries = suite::build(&cargo)?;
+    let mut rest = Command::new(&cargo);
+    rest.args(["test", "--locked", "--workspace"]);
     if arguments.is_empty() {
-        suite::run(&cargo)?;
-        return run(Command::new(&cargo).args(all).arg("--doc"));
+        suite::run(binaries)?;
+        return run(rest.arg("--doc"));
     }
-    run(Command::new(&cargo).args(all).args(arguments))
+    run(rest.args(arguments))
 }
 
 fn cores() -> usize {

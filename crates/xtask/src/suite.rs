@@ -21,20 +21,19 @@ const LONGEST: [&str; 8] =
 
 /// A test binary.
 #[derive(Debug, PartialEq)]
-struct Binary {
+pub(crate) struct Binary {
     name: String,
     path: PathBuf,
     /// Where cargo would run it.
     folder: PathBuf,
 }
 
-/// Builds all test binaries and runs them.
+/// Runs test binaries.
 ///
 /// # Errors
-/// Where something does not build, or any test fails.
-pub(crate) fn run(cargo: &str) -> Result<(), String> {
-    let mut binaries = build(cargo)?;
-    binaries.sort_by_key(|binary| place(binary));
+/// Where any test fails.
+pub(crate) fn run(mut binaries: Vec<Binary>) -> Result<(), String> {
+    binaries.sort_by_key(place);
     let at_once = AT_ONCE.max(crate::cores() + 1);
     println!("{} test binaries, {at_once} at a time", binaries.len());
     let queue = Mutex::new(VecDeque::from(binaries));
@@ -62,7 +61,11 @@ fn place(binary: &Binary) -> (usize, bool) {
     (longest, !binary.folder.ends_with("tests"))
 }
 
-fn build(cargo: &str) -> Result<Vec<Binary>, String> {
+/// Builds all test binaries of the workspace, and the binaries that they start.
+///
+/// # Errors
+/// Where something does not build.
+pub(crate) fn build(cargo: &str) -> Result<Vec<Binary>, String> {
     let arguments =
         ["test", "--locked", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
     let output = Command::new(cargo)
