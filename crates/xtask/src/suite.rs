@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+use crate::run::cargo;
+
 /// How many binaries run at once at least.
 const AT_ONCE: usize = 3;
 /// How many tests of one binary run at once.
@@ -65,15 +67,15 @@ fn place(binary: &Binary) -> (usize, bool) {
 ///
 /// # Errors
 /// Where something does not build.
-pub(crate) fn build(cargo: &str) -> Result<Vec<Binary>, String> {
+pub(crate) fn build() -> Result<Vec<Binary>, String> {
     let arguments =
         ["test", "--locked", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
-    let output = Command::new(cargo)
+    let output = cargo()
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| format!("`{cargo}` cannot be run: {error}"))?;
+        .map_err(|error| format!("cargo cannot be run: {error}"))?;
     if !output.status.success() {
         return Err(format!("`cargo {}` ended with {}", arguments.join(" "), output.status));
     }
