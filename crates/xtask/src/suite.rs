@@ -43,7 +43,9 @@ pub(crate) fn run(mut binaries: Vec<Binary>) -> Result<(), String> {
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some(binary) = lock(&queue).pop_front() {
+                // A lock that is taken in a loop's condition is held in its body.
+                let next = || lock(&queue).pop_front();
+                while let Some(binary) = next() {
                     let (passes, said) = execute(&binary);
                     lock(&ended).note(&binary, passes, &said);
                 }
