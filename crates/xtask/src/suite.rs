@@ -13,8 +13,9 @@ use std::time::Instant;
 
 use crate::run::cargo;
 
-/// How many binaries run at once at least.
-const AT_ONCE: usize = 3;
+/// How many binaries run at once at least; else as many as there are cores. More of them keep the cores busy all the
+/// time, and scenes that are about a second or two have none to spare.
+const AT_ONCE: usize = 2;
 /// How many tests of one binary run at once.
 const THREADS: usize = 4;
 /// The binaries that take longest start first, so that none of them runs alone at the end.
@@ -36,7 +37,7 @@ pub(crate) struct Binary {
 /// Where any test fails.
 pub(crate) fn run(mut binaries: Vec<Binary>) -> Result<(), String> {
     binaries.sort_by_key(place);
-    let at_once = AT_ONCE.max(crate::cores() + 1);
+    let at_once = AT_ONCE.max(crate::cores());
     println!("{} test binaries, {at_once} at a time", binaries.len());
     let queue = Mutex::new(VecDeque::from(binaries));
     let ended = Mutex::new(Ended::default());
