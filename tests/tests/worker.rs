@@ -220,3 +220,40 @@ async fn a_drain_finishes_what_flies_and_leaves_the_rest_queued() {
 fn now() -> UnixMs {
     otpd_tests::rabbit::now()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_job_is_explained_step_by_step() {
+    let mut scene = scene("50/s", verihubs("50/s", "5ms..20ms", "500=first:2")).await;
+    scene.publish("verihubs", Jobs::new(31, 3)).await;
+    let worker = scene.worker();
+    scene.until_all_ended().await;
+    let job = scene.seen[0].job.clone();
+    let (code, said, _) = scene.otpd(&["explain", job.as_str()]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.lines().next().unwrap().contains(&format!("{job}  accepted  route verihubs  to +")),
+        "{said}"
+    );
+    assert!(
+        said.contains("HTTP 500; transient") && said.contains("internal_error: The provider had"),
+        "{said}"
+    );
+    assert!(said.contains("for a permit; answered in"), "{said}");
+    assert!(
+        !steps.is_empty()
+            && scene.seen.iter().all(|fact| fact.job != job || said.contains(&fact.at.to_string()))
+    );
+    let (code, json, _) = scene.otpd(&["explain", job.as_str(), "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, json["state"].as_str()), (0, Some("accepted")));
+    let told = scene.seen.iter().filter(|fact| fact.job == job).count();
+    assert_eq!(json["timeline"].as_array().unwrap().len(), told);
+    let (code, _, error) = scene.otpd(&["explain", "no-such-job"]);
+    assert_eq!(
+        (code, error.contains("nothing happened to no-such-job in the last 1day")),
+        (1, true),
+        "{error}"
+    );
+    assert!(worker.stop().await.success());
+    assert_eq!(scene.close().accepted, 3);
+}

@@ -65,6 +65,8 @@ pub enum Command {
     Send(SendArgs),
     /// Load test: publishes at a rate, follows every job to its end, judges, and reports with plots.
     Load(Box<LoadArgs>),
+    /// Shows what happened to one job, step by step, and why.
+    Explain(ExplainArgs),
     /// Lists, shows, replays and purges dead letters.
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -185,6 +187,20 @@ impl std::fmt::Debug for SendArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SendArgs").field("route", &self.route).field("id", &self.id).finish_non_exhaustive()
     }
+}
+
+/// Of `otpd explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The job's id.
+    #[arg(value_name = "JOB", value_parser = job)]
+    pub job: JobId,
+    /// How far back to look; the events stream keeps a day.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time)]
+    pub since: Duration,
+    /// The form of the output.
+    #[command(flatten)]
+    pub json: Json,
 }
 
 /// `otpd dead ...`

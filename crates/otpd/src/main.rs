@@ -42,6 +42,7 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Mock(args) => commands::mock::run(args).await,
             Command::Send(args) => send(args, &sources.load()?.config).await,
             Command::Load(args) => commands::load::run(*args, &sources).await,
+            Command::Explain(args) => commands::explain::run(args, &sources.load()?.config).await,
             Command::Dead(command) => commands::dead::run(command, &sources.load()?.config).await,
             Command::Topology(command) => commands::topology::run(command, &sources.load()?.config).await,
             Command::Health(args) => commands::health::run(args, &sources).await,

@@ -55,6 +55,7 @@ kept_by_both! {
         facts_keep_their_order
         a_flush_ends_when_all_before_it_is_safe
         a_follower_gets_what_was_and_what_comes
+        the_story_of_a_job_is_all_that_was_confirmed
     }
     letters {
         letters_are_listed_by_filter_and_stay

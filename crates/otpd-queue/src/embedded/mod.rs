@@ -20,6 +20,7 @@ mod letters;
 mod owner;
 mod retire;
 mod topology;
+mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -30,7 +31,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs};
@@ -254,23 +255,6 @@ impl Embedded {
     pub async fn check_topology(&self) -> Result<Vec<Difference>, QueueError> {
         let plan = self.shared.plan.clone();
         self.read(move |file| topology::compare(file, &plan)).await
-    }
-
-    /// See [`Queue::follow`](crate::Queue::follow).
-    ///
-    /// # Errors
-    /// [`QueueError::File`].
-    pub async fn follow(&self, back: Duration) -> Result<mpsc::Receiver<Fact>, QueueError> {
-        let since = now().minus(back);
-        let after = self.read(move |file| facts::last_before(file, since)).await?;
-        let shared = self.shared.clone();
-        let file = file::reader(&shared.path).map_err(|e| shared.error(&e))?;
-        let (facts, followed) = mpsc::channel(FOLLOWED);
-        std::thread::Builder::new()
-            .name("otpd-follow".into())
-            .spawn(move || facts::follow(&file, after, &facts, &shared.closed))
-            .map_err(|e| self.shared.unusable(format!("no thread to follow it: {e}")))?;
-        Ok(followed)
     }
 
     /// See [`Queue::dead_letters`](crate::Queue::dead_letters).

@@ -41,6 +41,7 @@ mod record;
 mod retire;
 mod session;
 mod settle;
+mod story;
 mod stream;
 mod topology;
 mod wire;
@@ -276,6 +277,15 @@ impl Rabbit {
     /// [`QueueError::Away`], [`QueueError::Refused`].
     pub async fn follow(&self, back: Duration) -> Result<mpsc::Receiver<Fact>, QueueError> {
         follow::follow(self.0.consume.clone(), self.0.plan.clone(), back).await
+    }
+
+    /// The facts of one job from the last `back`; see [`Queue::story`](crate::Queue::story).
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn story(&self, job: &JobId, back: Duration) -> Result<Vec<Fact>, QueueError> {
+        let Inner { consume, publish, nodes, plan, source, .. } = &*self.0;
+        story::story(story::Sources { consume, publish, nodes, plan, source }, job, back).await
     }
 
     /// The dead letters that `filter` means, oldest first, at most `most`. They stay.
