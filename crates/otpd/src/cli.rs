@@ -1,17 +1,23 @@
 //! The command line: what can be asked, and the help that says so. Parsing is clap's; what a value
 //! must be is said by the types it is parsed into. Wrong use exits with 2.
 
+mod dead;
+mod watch;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use otpd_core::{JobId, ProviderName, Reason, RouteName};
+use otpd_core::{JobId, ProviderName, RouteName};
 use otpd_sim::Certificate;
 
 use crate::commands::load::LoadArgs;
 use crate::config::{Environment, Sources};
 use crate::version;
+
+pub use self::dead::{DeadCommand, FilterArgs};
+pub use self::watch::{ExplainArgs, TopArgs};
 
 /// One-time passwords to phones: fast, once, within every provider's limits.
 ///
@@ -67,6 +73,10 @@ pub enum Command {
     Load(Box<LoadArgs>),
     /// Shows what happened to one job, step by step, and why.
     Explain(ExplainArgs),
+    /// Shows all lanes live: rates against ceilings, backlog, latency, pauses with their reasons.
+    Top(TopArgs),
+    /// Looks at everything outside: config, broker, topology, events, dead letters, providers. Changes nothing.
+    Doctor(Json),
     /// Lists, shows, replays and purges dead letters.
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -189,96 +199,6 @@ impl std::fmt::Debug for SendArgs {
     }
 }
 
-/// Of `otpd explain`.
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// The job's id.
-    #[arg(value_name = "JOB", value_parser = job)]
-    pub job: JobId,
-    /// How far back to look; the events stream keeps a day.
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time)]
-    pub since: Duration,
-    /// The form of the output.
-    #[command(flatten)]
-    pub json: Json,
-}
-
-/// `otpd dead ...`
-#[derive(Debug, Subcommand)]
-pub enum DeadCommand {
-    /// Lists dead letters, oldest first. Never shows a code.
-    List {
-        /// Which ones.
-        #[command(flatten)]
-        filter: FilterArgs,
-        /// At most so many.
-        #[arg(long, value_name = "COUNT", default_value_t = 100)]
-        limit: usize,
-        /// The form of the output.
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Shows one job's dead letters in full, but for the code.
-    Show {
-        /// The job's id.
-        #[arg(value_name = "JOB", value_parser = job)]
-        job: JobId,
-        /// The form of the output.
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Publishes dead letters to their routes again. Refuses codes that are no longer valid.
-    Replay {
-        /// Which ones.
-        #[command(flatten)]
-        filter: FilterArgs,
-        /// At most so many [default: all].
-        #[arg(long, value_name = "COUNT")]
-        limit: Option<usize>,
-        /// Says what would be done, and does nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// The form of the output.
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Removes dead letters for good.
-    Purge {
-        /// Which ones.
-        #[command(flatten)]
-        filter: FilterArgs,
-        /// Says what would be done, and does nothing.
-        #[arg(long, required_unless_present = "yes")]
-        dry_run: bool,
-        /// Does it.
-        #[arg(long, conflicts_with = "dry_run")]
-        yes: bool,
-        /// The form of the output.
-        #[command(flatten)]
-        json: Json,
-    },
-}
-
-/// Which dead letters; without any of these, all.
-#[derive(Debug, Args)]
-pub struct FilterArgs {
-    /// Only this reason, such as template_missing.
-    #[arg(long, value_parser = reason)]
-    pub reason: Option<Reason>,
-    /// Only this provider.
-    #[arg(long, value_name = "NAME", value_parser = provider)]
-    pub provider: Option<ProviderName>,
-    /// Only those that died at least so long ago.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub older_than: Option<Duration>,
-    /// Only those that died at most so long ago.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub younger_than: Option<Duration>,
-    /// Only this job.
-    #[arg(long, value_name = "ID", value_parser = job)]
-    pub job: Option<JobId>,
-}
-
 /// `otpd topology ...`
 #[derive(Debug, Subcommand)]
 pub enum TopologyCommand {
@@ -390,13 +310,6 @@ fn route(text: &str) -> Result<RouteName, String> {
 
 fn provider(text: &str) -> Result<ProviderName, String> {
     ProviderName::parse(text).map_err(|rule| rule.to_string())
-}
-
-fn reason(text: &str) -> Result<Reason, String> {
-    Reason::parse(text).ok_or_else(|| {
-        let all: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-        format!("there is no such reason; there are {}", all.join(", "))
-    })
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -43,6 +43,8 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Send(args) => send(args, &sources.load()?.config).await,
             Command::Load(args) => commands::load::run(*args, &sources).await,
             Command::Explain(args) => commands::explain::run(args, &sources.load()?.config).await,
+            Command::Top(args) => commands::top::run(args, &sources.load()?.config).await,
+            Command::Doctor(json) => commands::doctor::run(json, &sources.load()?).await,
             Command::Dead(command) => commands::dead::run(command, &sources.load()?.config).await,
             Command::Topology(command) => commands::topology::run(command, &sources.load()?.config).await,
             Command::Health(args) => commands::health::run(args, &sources).await,
