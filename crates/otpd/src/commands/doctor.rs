@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use axum::http::Uri;
 use futures::future::join_all;
 use otpd_core::{JobId, UnixMs};
-use otpd_queue::{DeadFilter, Difference, Queue};
+use otpd_queue::{DeadFilter, Difference, Queue, Standing};
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -104,20 +104,13 @@ fn of_config(loaded: &Loaded) -> Finding {
 async fn of_queue(queue: &Queue, config: &Config) -> Vec<Finding> {
     let place = config.broker.address().to_string();
     let began = Instant::now();
-    let differences = match within(queue.check_topology()).await {
-        Ok(differences) => differences,
+    let standing = match within(queue.topology_standing()).await {
+        Ok(standing) => standing,
         Err(problem) => return vec![finding("queue", Health::Bad, format!("{place}: {problem}"))],
     };
     let took = began.elapsed().as_millis();
     let mut found = vec![finding("queue", Health::Well, format!("{place}, {took} ms"))];
-    found.push(match differences.first() {
-        None => finding("topology", Health::Well, "as configured"),
-        Some(Difference::Missing { what } | Difference::Different { what, .. }) => finding(
-            "topology",
-            Health::Bad,
-            format!("{} differences, the first {what}; `otpd topology check` names all", differences.len()),
-        ),
-    });
+    found.push(of_topology(&standing));
     found.push(of_stream(queue).await);
     found.push(of_letters(queue).await);
     match within(queue.depths()).await {
@@ -131,6 +124,25 @@ async fn of_queue(queue: &Queue, config: &Config) -> Vec<Finding> {
         Err(problem) => found.push(finding("lanes", Health::Bad, problem)),
     }
     found
+}
+
+fn of_topology(standing: &Standing) -> Finding {
+    let (differences, health) = match standing {
+        Standing::Empty => {
+            let said = "nothing was applied yet; the first worker does it, or `otpd topology apply`";
+            return finding("topology", Health::Odd, said);
+        }
+        Standing::Ready(differences) => (differences, Health::Odd),
+        Standing::Behind(differences) => (differences, Health::Bad),
+    };
+    match differences.first() {
+        None => finding("topology", Health::Well, "as configured"),
+        Some(Difference::Missing { what } | Difference::Different { what, .. }) => {
+            let count = differences.len();
+            let said = format!("{count} differences, the first {what}; `otpd topology check` names all");
+            finding("topology", health, said)
+        }
+    }
 }
 
 /// The way of a record through the stream: no request starts under a ceiling where that does not work.
