@@ -102,31 +102,74 @@ reasons! {
 }
 
 impl Reason {
-    /// Whether another provider may be tried for a job that met this reason for good
-    /// (the fail-over rule of the providers' page).
+    /// True if another provider may be tried for a job that met this reason for good (the fail-over rule of
+    /// the providers' page).
     ///
     /// Every provider otpd speaks to delivers by WhatsApp, so a recipient who cannot be reached
     /// there is not tried again on the next one; bad input stays bad everywhere.
     #[must_use]
     pub const fn may_fail_over(self) -> bool {
-        !matches!(
-            self,
-            Self::RecipientNotOnWhatsapp
-                | Self::RecipientIncapable
-                | Self::IdentityChanged
-                | Self::OtpTooLong
-                | Self::InvalidRecipient
-                | Self::InvalidRequest
-                | Self::SenderIsRecipient
-                | Self::MalformedJob
-                | Self::Expired
-                | Self::Superseded
-                | Self::WaitedTooLong
-                | Self::RecipientLimited
-                | Self::DeliveryLimit
-                | Self::MaybeEnded
-                | Self::Unroutable
-        )
+        match self {
+            Self::InvalidRequest
+            | Self::InvalidRecipient
+            | Self::RecipientNotOnWhatsapp
+            | Self::RecipientIncapable
+            | Self::SenderIsRecipient
+            | Self::IdentityChanged
+            | Self::OtpTooLong
+            | Self::MalformedJob
+            | Self::Expired
+            | Self::Superseded
+            | Self::WaitedTooLong
+            | Self::DeliveryLimit
+            | Self::MaybeEnded
+            | Self::RecipientLimited
+            | Self::Unroutable => false,
+            Self::MissingId
+            | Self::HeldForQualityAssessment
+            | Self::AuthInvalid
+            | Self::AuthExpired
+            | Self::IpNotAllowed
+            | Self::PlanInactive
+            | Self::InsufficientBalance
+            | Self::QuotaExhausted
+            | Self::PaymentIssue
+            | Self::AccountLocked
+            | Self::AccountNotConfigured
+            | Self::SenderNotRegistered
+            | Self::EndpointNotFound
+            | Self::TierLimit
+            | Self::RateProvider
+            | Self::RatePair
+            | Self::RateSpam
+            | Self::Overloaded
+            | Self::RecipientBlocked
+            | Self::RecipientNotAllowed
+            | Self::RecipientExperiment
+            | Self::RecipientCountryRestricted
+            | Self::WindowClosed
+            | Self::TemplateMissing
+            | Self::TemplatePaused
+            | Self::TemplateDisabled
+            | Self::TemplateParamMismatch
+            | Self::TemplatePolicy
+            | Self::TemplateCategoryMismatch
+            | Self::ExpiredTtl
+            | Self::OtpTimeLimit
+            | Self::ServiceUnavailable
+            | Self::Maintenance
+            | Self::InternalError
+            | Self::GatewayError
+            | Self::ConnectFailed
+            | Self::Timeout
+            | Self::MalformedResponse
+            | Self::QueuedUnconfirmed
+            | Self::UnknownError
+            | Self::UnknownStatus
+            | Self::AccountEvent
+            | Self::AttemptsExhausted
+            | Self::AmbiguousParked => true,
+        }
     }
 }
 
