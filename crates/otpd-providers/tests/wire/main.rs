@@ -9,6 +9,7 @@ mod addresses;
 mod certificates;
 mod ends;
 mod odd;
+mod replaced;
 mod silence;
 mod streams;
 mod unprocessed;
