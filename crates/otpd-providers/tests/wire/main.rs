@@ -13,6 +13,7 @@ mod replaced;
 mod silence;
 mod streams;
 mod unprocessed;
+mod unwritten;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
