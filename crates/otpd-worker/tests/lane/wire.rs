@@ -1,0 +1,36 @@
+//! What follows from the wire and from refusals for whole lanes: nobody pays for what concerns others, or for a
+//! request that the lane itself called back.
+
+use std::time::Duration;
+
+use otpd_core::{FactKind, Outcome, Reason, Scope, SendJob};
+
+use crate::bench::{Bench, Setup, accepted, body};
+use crate::secs;
+
+fn number(i: usize) -> String {
+    format!("+62811{i:07}")
+}
+
+fn too_many(wait: Option<Duration>) -> Outcome {
+    Outcome::RateLimited { reason: Reason::RateProvider, scope: Scope::Unknown, wait, limit: None }
+}
+
+/// Every connection is full: requests wait longer for one than they were announced for, seven times each. None of
+/// them left, and the provider was not even asked.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_lane_called_back_uses_no_attempt_and_opens_no_breaker() {
+    let waits = |_: &str, asked| if asked <= 7 { Duration::from_millis(3500) } else { Duration::ZERO };
+    let mut bench = Bench::start(Setup { ceiling: "50/s", waits, ..Setup::default() }, |_, _| accepted());
+    for i in 0..60 {
+        bench.deliver(&body(&format!("j{i}"), &number(i), ""));
+    }
+    bench.pass(secs(295)).await;
+    let [accepted, dead, expired, paused] =
+        [FactKind::Accepted, FactKind::Dead, FactKind::Expired, FactKind::Paused]
+            .map(|kind| bench.count(kind));
+    println!(
+        "60 codes whose requests came too late 7 times: {accepted} accepted, {dead} dead, {expired} expired; breaker opened {paused} times"
+    );
+    assert_eq!((accepted, dead, paused), (60, 0, 0));
+}
