@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use otpd_core::{FactKind, Outcome, Reason, Scope, SendJob};
+use tokio::time::Instant;
 
 use crate::bench::{Bench, Setup, accepted, body};
 use crate::secs;
@@ -33,4 +34,31 @@ async fn a_request_that_the_lane_called_back_uses_no_attempt_and_opens_no_breake
         "60 codes whose requests came too late 7 times: {accepted} accepted, {dead} dead, {expired} expired; breaker opened {paused} times"
     );
     assert_eq!((accepted, dead, paused), (60, 0, 0));
+}
+
+/// One message a minute ago, then ten seconds of refusals: that says nothing of how much is taken in a minute.
+#[tokio::test(start_paused = true)]
+async fn ten_seconds_of_refusals_do_not_stop_a_quiet_lane_for_minutes() {
+    let began = Instant::now();
+    let answer = move |_: &SendJob, _: usize| match began.elapsed().as_secs() {
+        30..40 => too_many(None),
+        _ => accepted(),
+    };
+    let mut bench = Bench::start(Setup { ceiling: "50/s", ..Setup::default() }, answer);
+    bench.deliver(&body("first", &number(999), ""));
+    bench.pass(secs(29)).await;
+    // One that is taken right before it begins.
+    bench.deliver(&body("second", &number(998), ""));
+    bench.pass(secs(1)).await;
+    for i in 0..60 {
+        bench.deliver(&body(&format!("j{i}"), &number(i), ""));
+    }
+    bench.pass(secs(120)).await;
+    let soon = bench.count(FactKind::Accepted) - 2;
+    bench.pass(secs(200)).await;
+    let expired = bench.count(FactKind::Expired);
+    println!(
+        "10 s of refusals on a quiet lane, 60 codes of 5 minutes: {soon} sent after 2 minutes, {expired} expired"
+    );
+    assert_eq!((soon, expired), (60, 0));
 }
