@@ -62,3 +62,44 @@ async fn ten_seconds_of_refusals_do_not_stop_a_quiet_lane_for_minutes() {
     );
     assert_eq!((soon, expired), (60, 0));
 }
+
+/// The account's limit is known, and one recipient is refused with a wait of its own: that one waits.
+#[tokio::test(start_paused = true)]
+async fn the_wait_of_one_recipient_does_not_slow_the_others() {
+    let answer = |job: &SendJob, times: usize| match job.id.as_str() {
+        "bad-1" | "bad-2" => too_many(Some(secs(3600))),
+        // Ten of a hundred are refused without words: the account's.
+        id if id.starts_with("few") && times == 1 => too_many(None),
+        _ => accepted(),
+    };
+    let setup = Setup { ceiling: "50/s", latency: Duration::from_millis(500), ..Setup::default() };
+    let mut bench = Bench::start(setup, answer);
+    for i in 0..40 {
+        bench.deliver(&body(&format!("j{i}"), &number(i), ""));
+    }
+    bench.pass(Duration::from_millis(1300)).await;
+    for i in 0..3 {
+        bench.deliver(&body(&format!("few{i}"), &number(100 + i), ""));
+    }
+    bench.pass(secs(10)).await;
+    for i in 40..50 {
+        bench.deliver(&body(&format!("j{i}"), &number(i), ""));
+    }
+    bench.pass(secs(20)).await;
+    let before = bench.count(FactKind::Accepted);
+    assert_eq!(before, 53);
+    for purpose in [1, 2] {
+        let named = format!(r#","purpose":"p{purpose}""#);
+        bench.deliver(&body(&format!("bad-{purpose}"), &number(999), &named));
+    }
+    bench.pass(secs(5)).await;
+    for i in 200..320 {
+        bench.deliver(&body(&format!("j{i}"), &number(i), ""));
+    }
+    bench.pass(secs(30)).await;
+    let sent = bench.count(FactKind::Accepted) - before;
+    println!(
+        "a wait of an hour for one recipient, where a limit is known: {sent} of 120 others sent in 30 s"
+    );
+    assert!(sent >= 110, "{sent}");
+}
