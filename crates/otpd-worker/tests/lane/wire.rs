@@ -103,3 +103,26 @@ async fn the_wait_of_one_recipient_does_not_slow_the_others() {
     );
     assert!(sent >= 110, "{sent}");
 }
+
+/// Two numbers, half an hour apart on a quiet lane, are refused with a wait of an hour: each for itself.
+#[tokio::test(start_paused = true)]
+async fn two_refused_numbers_with_half_an_hour_between_them_do_not_stop_a_quiet_lane() {
+    let answer = |job: &SendJob, _: usize| {
+        if job.id.as_str().starts_with("bad") { too_many(Some(secs(3600))) } else { accepted() }
+    };
+    let mut bench = Bench::start(Setup { ceiling: "50/s", ..Setup::default() }, answer);
+    let created = |bench: &Bench| format!(r#","created_at":"{}""#, bench.script.clock.wall());
+    for round in 0..2 {
+        let at = created(&bench);
+        bench.deliver(&body(&format!("bad{round}"), &number(900 + round), &at));
+        bench.pass(secs(900)).await;
+        let at = created(&bench);
+        bench.deliver(&body(&format!("good{round}"), &number(round), &at));
+        bench.pass(secs(900)).await;
+    }
+    let (sent, expired) = (bench.count(FactKind::Accepted), bench.count(FactKind::Expired));
+    println!(
+        "two numbers refused, 30 minutes apart: {sent} of 2 others sent, {expired} expired (2 refused for themselves)"
+    );
+    assert_eq!((sent, expired), (2, 2));
+}
