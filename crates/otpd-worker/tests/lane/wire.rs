@@ -6,8 +6,8 @@ use std::time::Duration;
 use otpd_core::{FactKind, Outcome, Reason, Scope, SendJob};
 use tokio::time::Instant;
 
-use crate::bench::{Bench, Setup, accepted, body};
-use crate::secs;
+use crate::bench::{Bench, Left, Setup, accepted, body};
+use crate::{by_login, login, secs};
 
 fn number(i: usize) -> String {
     format!("+62811{i:07}")
@@ -125,4 +125,24 @@ async fn two_refused_numbers_with_half_an_hour_between_them_do_not_stop_a_quiet_
         "two numbers refused, 30 minutes apart: {sent} of 2 others sent, {expired} expired (2 refused for themselves)"
     );
     assert_eq!((sent, expired), (2, 2));
+}
+
+/// The account asks for a minute, and the route's `spill_after` is five seconds: who was refused moves on too.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_by_a_pause_longer_than_spill_after_moves_on() {
+    let route = otpd_core::Route { spill_after: Some(secs(5)), ..login(&["p", "q"]) };
+    let refuse = |_: &SendJob, _: usize| Outcome::RateLimited {
+        reason: Reason::RateProvider,
+        scope: Scope::Account,
+        wait: Some(secs(60)),
+        limit: None,
+    };
+    let mut bench = Bench::start(Setup { ceiling: "50/s", routes: vec![route], ..Setup::default() }, refuse);
+    for i in 0..2 {
+        bench.deliver_as(&body(&format!("j{i}"), &number(i), ""), false, by_login());
+    }
+    bench.pass(secs(3)).await;
+    let moved = bench.left.values().filter(|left| matches!(left, Left::Moved(_))).count();
+    println!("a pause of 60 s, spill_after 5 s, 2 refused: {moved} moved on within 3 s");
+    assert_eq!(moved, 2);
 }
