@@ -176,3 +176,36 @@ async fn what_can_be_looked_for_is_looked_for_although_the_breaker_opens() {
     );
     assert_eq!((found, moved), (25, 0));
 }
+
+/// One connection of several dies with forty requests on it, while those that started later are served: that is one
+/// failure, and not a provider that fails.
+#[tokio::test(start_paused = true)]
+async fn one_connection_that_dies_does_not_open_the_breaker() {
+    let waits = |id: &str, _| if id.starts_with("lost") { secs(2) } else { Duration::ZERO };
+    let answer = |job: &SendJob, _: usize| {
+        if job.id.as_str().starts_with("lost") {
+            Outcome::Ambiguous { reason: Reason::Timeout }
+        } else {
+            accepted()
+        }
+    };
+    let routes = vec![login(&["p", "q"])];
+    let mut bench = Bench::start(Setup { waits, routes, ..Setup::default() }, answer);
+    for i in 0..20 {
+        bench.deliver(&body(&format!("first{i}"), &number(500 + i), ""));
+    }
+    bench.pass(secs(2)).await;
+    for i in 0..40 {
+        bench.deliver_as(&body(&format!("lost{i}"), &number(i), ""), false, by_login());
+    }
+    for i in 0..150 {
+        bench.deliver_as(&body(&format!("next{i}"), &number(1000 + i), ""), false, by_login());
+        bench.pass(Duration::from_millis(20)).await;
+    }
+    bench.pass(secs(5)).await;
+    let (paused, served) = (bench.count(FactKind::Paused), bench.count(FactKind::Accepted) - 20);
+    println!(
+        "40 requests lost with one connection, 150 served over others: opened {paused} times, {served} served here"
+    );
+    assert_eq!((paused, served), (0, 150));
+}
