@@ -157,7 +157,7 @@ impl Transport {
                 return self.not_taken(stamp);
             };
             let is_one = using.is_one_connection();
-            let full = if is_one { using.queue(left(now)).await } else { None };
+            let full = if is_one { using.queue(&self.clock, left(now)).await } else { None };
             match full {
                 None => {
                     let asked = self.message(&request, bearer, expires_at, stamp, &using, moved);
@@ -167,7 +167,7 @@ impl Transport {
                     }
                     match tokio::time::timeout(FULL_AFTER, exchange.as_mut()).await {
                         Ok(result) => break (using, result),
-                        Err(_) if using.withdraw() => {}
+                        Err(_) if using.withdraw(self.clock.mono()) => {}
                         Err(_) => break (using, exchange.await),
                     }
                 }
