@@ -257,7 +257,9 @@ impl Transport {
         {
             using.unanswered(written_at);
         }
-        if failure::is_other_http(error) {
+        let is_broken_off = !error.is_timeout() && !error.is_connect();
+        let written_at = stamp.written_at().filter(|_| is_broken_off);
+        if failure::is_other_http(error) || written_at.is_some_and(|at| using.only_believes_in_http2(at)) {
             using.speaks_otherwise();
         }
         let answered = failure::answered(error, stamp.is_written());

@@ -248,6 +248,14 @@ impl Using<'_> {
         !self.lines.speaks(Spoken::Http1)
     }
 
+    /// True if HTTP/2 is spoken because the server agreed to it before, and nothing was answered since `since`: what
+    /// agrees on no protocol in its handshake does not say that it speaks another one by now.
+    pub(crate) fn only_believes_in_http2(&self, since: Mono) -> bool {
+        self.lines.speaks(Spoken::Http2)
+            && self.lines.asked != Spoken::Http2
+            && self.line.answered_at.load(Ordering::Relaxed) < since.0
+    }
+
     /// The server speaks HTTP/2 no more, where it was asked for whatever it speaks.
     pub(crate) fn speaks_otherwise(&self) {
         self.lines.spoken.store(self.lines.asked as u8, Ordering::Relaxed);
