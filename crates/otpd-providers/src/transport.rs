@@ -160,6 +160,10 @@ impl Transport {
             let full = if is_one { using.queue(&self.clock, left(now)).await } else { None };
             match full {
                 None => {
+                    if is_one {
+                        now = self.clock.mono();
+                        moved = Some(left(now));
+                    }
                     let asked = self.message(&request, bearer, expires_at, stamp, &using, moved);
                     let mut exchange = pin!(exchange(using.client().execute(asked), request.url));
                     if !is_one {
@@ -172,7 +176,10 @@ impl Transport {
                     }
                 }
                 Some(Full::Here) => {}
-                Some(Full::Everywhere) => return self.not_taken(stamp),
+                Some(Full::Everywhere) => {
+                    using.unanswered(now);
+                    return self.not_taken(stamp);
+                }
             }
             now = self.clock.mono();
             moved = Some(left(now));
@@ -193,7 +200,7 @@ impl Transport {
             Err(error) => {
                 // From here on it cannot leave any more, so the answer to "had it left?" stays true.
                 stamp.over();
-                self.unanswered(&error, &using, expires_at, stamp)
+                self.unanswered(&error, &using, now, expires_at, stamp)
             }
         }
     }
@@ -240,11 +247,12 @@ impl Transport {
         asked
     }
 
-    /// What an attempt without an answer came to; `stamp` is over.
+    /// What an attempt without an answer came to that was handed over at `since`; `stamp` is over.
     fn unanswered(
         &self,
         error: &reqwest::Error,
         using: &Using<'_>,
+        since: Mono,
         expires_at: UnixMs,
         stamp: &Stamp,
     ) -> Answered {
@@ -252,10 +260,9 @@ impl Transport {
             let detail = "the code expired before the provider was connected";
             return failure::without_answer(not_sent(Reason::ConnectFailed, None), detail.into());
         }
-        if let Some(written_at) = stamp.written_at()
-            && error.is_timeout()
-        {
-            using.unanswered(written_at);
+        // A connection that lives and takes nothing is left as well as one that does not answer.
+        if error.is_timeout() && (stamp.is_written() || (using.is_one_connection() && !error.is_connect())) {
+            using.unanswered(stamp.written_at().unwrap_or(since));
         }
         let is_broken_off = !error.is_timeout() && !error.is_connect();
         let written_at = stamp.written_at().filter(|_| is_broken_off);

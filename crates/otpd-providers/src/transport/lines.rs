@@ -299,7 +299,7 @@ impl Using<'_> {
         }
     }
 
-    /// A request that was written at `since` was not answered in time.
+    /// A request that was written, or was to be, at `since` was not answered in time.
     pub(crate) fn unanswered(&self, since: Mono) {
         let answered_at = self.line.answered_at.load(Ordering::Relaxed);
         // Over HTTP/1.1 the one connection is closed, and the others know nothing of it.
