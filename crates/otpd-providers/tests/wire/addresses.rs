@@ -14,13 +14,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::{PATIENT, clock, options, send, transport};
 
 /// An address at which connecting ends in nothing: it listens, and its queue is full.
-struct Dead {
+pub(crate) struct Dead {
     _listener: tokio::net::TcpListener,
     _queue: Vec<TcpStream>,
 }
 
 impl Dead {
-    async fn at(addr: SocketAddr) -> Self {
+    pub(crate) async fn at(addr: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(addr).unwrap();
         let listener = socket.listen(1).unwrap();

@@ -89,3 +89,33 @@ async fn a_connection_that_takes_nothing_is_left() {
         assert!(accepted.load(Ordering::SeqCst) >= 3);
     }
 }
+
+/// Nobody can be connected to, and HTTP/2 has one connection for all: nobody says that it is full.
+#[tokio::test]
+async fn a_provider_that_cannot_be_connected_to_is_not_said_to_be_full() {
+    let addr = SocketAddr::from(([127, 0, 0, 4], 9_443));
+    let _dead = super::addresses::Dead::at(addr).await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let limits = HttpLimits {
+        connect_timeout: Duration::from_millis(500),
+        timeout: Duration::from_millis(1000),
+        ..PATIENT
+    };
+    let options = HttpOptions { limits, version: HttpVersion::Http2, ..HttpOptions::default() };
+    let transport = Arc::new(transport(&format!("http://{addr}"), options, clock()));
+    let sends: Vec<_> = super::phones(20)
+        .into_iter()
+        .map(|phone| {
+            let transport = transport.clone();
+            tokio::spawn(async move { send(&transport, &phone).await })
+        })
+        .collect();
+    let mut full = 0;
+    for sent in sends {
+        let sent = sent.await.unwrap();
+        assert_eq!(sent.is(), (Class::Transient, Some(Reason::ConnectFailed)), "{sent:?}");
+        full += usize::from(sent.detail().contains("as many open requests"));
+    }
+    println!("20 requests, nobody to connect to: {full} say that every connection is full");
+    assert_eq!(full, 0);
+}
