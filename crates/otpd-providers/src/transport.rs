@@ -41,6 +41,9 @@ pub use read::MAX_ANSWER;
 use read::read;
 use told::Told;
 
+const EVERYWHERE_FULL: &str =
+    "every connection had as many open requests as the provider allows, until the time-out";
+
 /// Sends jobs to one provider account.
 pub struct Transport {
     adapter: Adapter,
@@ -135,6 +138,7 @@ impl Transport {
                 if !error.is_connect() {
                     return Err(Reason::Timeout);
                 }
+                using.not_connected(since, self.clock.mono());
                 self.tell(&failure::answered(&error, false));
                 Err(Reason::ConnectFailed)
             }
@@ -154,7 +158,7 @@ impl Transport {
         let (mut now, mut moved) = (since, None);
         let (using, result) = loop {
             let Some(mut using) = self.lines.take(&self.clock, now, left(now)).await else {
-                return self.not_taken(stamp);
+                return self.not_taken(EVERYWHERE_FULL, stamp);
             };
             let is_one = using.is_one_connection();
             let full = if is_one { using.queue(&self.clock, left(now)).await } else { None };
@@ -178,7 +182,7 @@ impl Transport {
                 Some(Full::Here) => {}
                 Some(Full::Everywhere) => {
                     using.unanswered(now);
-                    return self.not_taken(stamp);
+                    return self.not_taken(failure::NOTHING_TAKEN, stamp);
                 }
             }
             now = self.clock.mono();
@@ -205,11 +209,10 @@ impl Transport {
         }
     }
 
-    /// An attempt for which no connection had room in time.
-    fn not_taken(&self, stamp: &Stamp) -> Answered {
+    /// An attempt that no connection took in time, for this reason.
+    fn not_taken(&self, words: &str, stamp: &Stamp) -> Answered {
         stamp.over();
-        let detail = "every connection had as many open requests as the provider allows, until the time-out";
-        let answered = failure::without_answer(not_sent(Reason::ConnectFailed, None), detail.into());
+        let answered = failure::without_answer(not_sent(Reason::ConnectFailed, None), words.into());
         self.tell(&answered);
         answered
     }
@@ -263,6 +266,9 @@ impl Transport {
         // A connection that lives and takes nothing is left as well as one that does not answer.
         if error.is_timeout() && (stamp.is_written() || (using.is_one_connection() && !error.is_connect())) {
             using.unanswered(stamp.written_at().unwrap_or(since));
+        }
+        if error.is_connect() {
+            using.not_connected(since, self.clock.mono());
         }
         let is_broken_off = !error.is_timeout() && !error.is_connect();
         let written_at = stamp.written_at().filter(|_| is_broken_off);

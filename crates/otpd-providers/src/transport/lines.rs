@@ -248,6 +248,11 @@ impl Using<'_> {
         !self.lines.speaks(Spoken::Http1)
     }
 
+    /// Connecting failed, which began at `since` or later.
+    pub(crate) fn not_connected(&self, since: Mono, now: Mono) {
+        self.lines.hosts.failed(since, now);
+    }
+
     /// True if HTTP/2 is spoken because the server agreed to it before, and nothing was answered since `since`: what
     /// agrees on no protocol in its handshake does not say that it speaks another one by now.
     pub(crate) fn only_believes_in_http2(&self, since: Mono) -> bool {
