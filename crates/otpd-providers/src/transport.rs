@@ -196,8 +196,8 @@ impl Transport {
                 using.answered(&response, now);
                 let answer = read(response).await;
                 let answered = self.adapter.classify(job, &answer, self.clock.wall());
-                if answered.outcome.class() != Class::Accepted && answer.oddity().is_some() {
-                    self.tell(&answered);
+                if let (true, Some(oddity)) = (answered.outcome.class() != Class::Accepted, answer.oddity()) {
+                    self.warn(oddity);
                 }
                 answered
             }
@@ -288,7 +288,14 @@ impl Transport {
         let Some(words) = answered.detail.as_deref() else { return };
         let reason = answered.outcome.reason();
         let is_usual = matches!(reason, Some(Reason::Timeout | Reason::ServiceUnavailable));
-        if (!is_usual || answered.http_status.is_some()) && self.told.is_new(words, self.clock.mono()) {
+        if !is_usual {
+            self.warn(words);
+        }
+    }
+
+    /// Says it once. Our own words: the provider's may be others each time.
+    fn warn(&self, words: &str) {
+        if self.told.is_new(words, self.clock.mono()) {
             let (kind, url) = (self.adapter.kind(), self.adapter.origin());
             tracing::warn!(kind = kind.as_str(), %url, "{words}; not told again for 10 minutes");
         }
