@@ -133,6 +133,7 @@ impl<E: Endpoint> Lane<E> {
     /// Judges an answer and does what follows.
     pub(crate) fn finish(&mut self, ended: Ended) {
         let Ended { mut held, end, pass, stamp, permit_at } = ended;
+        let end = if is_called_back(&end, &stamp) { End::NotMade } else { end };
         let mut answered = match end {
             End::Answered(answered) => answered,
             End::NotFound => {
@@ -263,6 +264,17 @@ async fn attempt<E: Endpoint>(
     let answered = endpoint.send(&held.job, held.expires_at, stamp).await;
     trace::answered(&Span::current(), &answered);
     End::Answered(answered)
+}
+
+/// True if the lane itself called the request back: it came too late for its announcement, or the lane is lost. That
+/// says nothing of the provider, and nobody got anything.
+fn is_called_back(end: &End, stamp: &Stamp) -> bool {
+    match end {
+        End::Answered(Answered { outcome, http_status: None, .. }) => {
+            stamp.is_refused() && !outcome.may_have_been_sent()
+        }
+        End::Answered(_) | End::NotMade | End::Expired | End::NotFound => false,
+    }
 }
 
 /// True if the code would have expired by the time it reaches its provider.
