@@ -168,8 +168,9 @@ impl<E: Endpoint> Lane<E> {
         if !own.is_zero() {
             self.pairs.pause(held.keys.recipient, now.plus(own), now);
         }
-        let measured = (is_accounts && limit.is_none()).then(|| self.ceiling.refused(stamp, wait, now));
+        // A wait that may be one recipient's is not the account's.
         let named = wait.filter(|_| whose == Whose::Account);
+        let measured = (is_accounts && limit.is_none()).then(|| self.ceiling.refused(stamp, named, now));
         if let Some(pause) = named.or(measured.flatten()) {
             self.pause(held, reason, now.plus(pause), now);
         }
