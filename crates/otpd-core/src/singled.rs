@@ -19,8 +19,9 @@ use crate::recipient::RecipientKey;
 /// How many refused recipients are known, and for how long after their last refusal.
 const MOST: usize = 16_384;
 const KNOWN_FOR: Duration = Duration::from_secs(600);
-/// Another recipient that is refused before so many were accepted shows that it is the account.
+/// Another recipient that is refused before so many were accepted, and within this time, shows that it is the account.
 const SOON: u64 = 8;
+const SOON_WITHIN: Duration = LONGEST;
 /// A recipient is refused for itself where at least so many others were accepted since its last refusal, and so
 /// many for each other that was refused.
 const OTHERS: u64 = 2;
@@ -46,8 +47,8 @@ pub struct Singled {
     met: HashMap<RecipientKey, Met>,
     accepted: u64,
     refused: u64,
-    /// The last refusal that may be the account's, and how many had been accepted then.
-    suspect: Option<(RecipientKey, u64)>,
+    /// The last refusal that may be the account's, when it was, and how many had been accepted then.
+    suspect: Option<(RecipientKey, Mono, u64)>,
 }
 
 /// What a recipient has met.
@@ -85,9 +86,10 @@ impl Singled {
                 if before.is_some_and(|met| self.is_refused_alone(met)) {
                     return Whose::Recipient(wait);
                 }
-                let suspect = self.suspect.replace((to, self.accepted));
-                let is_accounts =
-                    suspect.is_some_and(|(other, then)| other != to && self.accepted - then < SOON);
+                let suspect = self.suspect.replace((to, now, self.accepted));
+                let is_accounts = suspect.is_some_and(|(other, at, then)| {
+                    other != to && self.accepted - then < SOON && now.since(at) < SOON_WITHIN
+                });
                 if is_accounts { Whose::Account } else { Whose::Unknown(wait) }
             }
             Scope::Account
@@ -168,6 +170,16 @@ mod tests {
         }
         accept(&mut singled, 3);
         assert_eq!(refuse(&mut singled, 1, Scope::Unknown), Whose::Account);
+    }
+
+    #[test]
+    fn two_numbers_long_after_each_other_are_two_numbers() {
+        let mut singled = Singled::default();
+        let mut refuse =
+            |to, at: Mono| singled.refused(RecipientKey(to), Scope::Unknown, Reason::RateProvider, at);
+        assert_eq!(refuse(1, NOW), Whose::Unknown(secs(1)));
+        assert_eq!(refuse(2, NOW.plus(SOON_WITHIN)), Whose::Unknown(secs(1)));
+        assert_eq!(refuse(3, NOW.plus(SOON_WITHIN + secs(1))), Whose::Account);
     }
 
     #[test]
