@@ -38,6 +38,7 @@ pub(crate) fn bounded(wait: Duration) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use http::header::DATE;
     use proptest::prelude::*;
 
     use super::*;
@@ -69,6 +70,30 @@ mod tests {
             ("2026-11-20T09:30:30Z", None),
         ] {
             assert_eq!(parse(text, NOW), seconds.map(Duration::from_secs), "{text:?}");
+        }
+    }
+
+    /// The answer's own `Date` tells what the provider takes for now: our clock may be wrong.
+    #[test]
+    fn a_date_is_read_by_the_providers_clock() {
+        let headers = |date: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("Fri, 20 Nov 2026 09:30:30 GMT"));
+            headers.insert(DATE, HeaderValue::from_str(date).unwrap());
+            headers
+        };
+        let right = "Fri, 20 Nov 2026 09:30:00 GMT";
+        for (date, ours_is_off_by, seconds) in [
+            (right, 0, 30),
+            (right, -600, 30),
+            (right, 600, 30),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 30),
+            ("Sat, 21 Nov 2026 09:30:00 GMT", 0, 30),
+            ("nonsense", 0, 30),
+        ] {
+            let now = UnixMs(NOW.0.saturating_add_signed(ours_is_off_by * 1000));
+            let wait = in_headers(&headers(date), now);
+            assert_eq!(wait, Some(Duration::from_secs(seconds)), "{date} {ours_is_off_by}");
         }
     }
 
