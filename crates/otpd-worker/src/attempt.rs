@@ -43,7 +43,7 @@ pub(crate) struct Ended {
 pub(crate) enum End {
     /// With an answer, or as the transport reads having none.
     Answered(Answered),
-    /// It was never made: it could not be announced, or its delivery is no longer ours.
+    /// It was never made: it could not be announced, was called back, or its delivery is no longer ours.
     NotMade,
     /// It was never made: its code expired on the way.
     Expired,
@@ -133,7 +133,6 @@ impl<E: Endpoint> Lane<E> {
     /// Judges an answer and does what follows.
     pub(crate) fn finish(&mut self, ended: Ended) {
         let Ended { mut held, end, pass, stamp, permit_at } = ended;
-        let end = if is_called_back(&end, &stamp) { End::NotMade } else { end };
         let mut answered = match end {
             End::Answered(answered) => answered,
             End::NotFound => {
@@ -263,18 +262,13 @@ async fn attempt<E: Endpoint>(
     }
     let answered = endpoint.send(&held.job, held.expires_at, stamp).await;
     trace::answered(&Span::current(), &answered);
-    End::Answered(answered)
+    if is_called_back(&answered, stamp) { End::NotMade } else { End::Answered(answered) }
 }
 
 /// True if the lane itself called the request back: it came too late for its announcement, or the lane is lost. That
 /// says nothing of the provider, and nobody got anything.
-fn is_called_back(end: &End, stamp: &Stamp) -> bool {
-    match end {
-        End::Answered(Answered { outcome, http_status: None, .. }) => {
-            stamp.is_refused() && !outcome.may_have_been_sent()
-        }
-        End::Answered(_) | End::NotMade | End::Expired | End::NotFound => false,
-    }
+fn is_called_back(answered: &Answered, stamp: &Stamp) -> bool {
+    stamp.is_refused() && answered.http_status.is_none() && !answered.outcome.may_have_been_sent()
 }
 
 /// True if the code would have expired by the time it reaches its provider.
