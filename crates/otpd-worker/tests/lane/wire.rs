@@ -209,3 +209,24 @@ async fn one_connection_that_dies_does_not_open_the_breaker() {
     );
     assert_eq!((paused, served), (0, 150));
 }
+
+/// The owner before is told that nobody can tell about its request when the next one has sent the code again already:
+/// that was the one resend.
+#[tokio::test(start_paused = true)]
+async fn a_resend_of_the_next_owner_is_the_one_resend() {
+    let setup = Setup { latency: secs(5), routes: vec![login(&["p", "q"])], ..Setup::default() };
+    let mut bench = Bench::start(setup, |_, _| Outcome::Ambiguous { reason: Reason::Timeout });
+    let fact = |kind, class| otpd_core::Fact {
+        class,
+        attempt: 1,
+        ..otpd_core::Fact::new(kind, otpd_core::JobId::parse("a").unwrap(), crate::provider("p"), crate::NOW)
+    };
+    bench.remember(vec![fact(FactKind::Sending, None)]);
+    bench.deliver_as(&body("a", &number(1), ""), true, by_login());
+    bench.pass(secs(2)).await;
+    bench.remember(vec![fact(FactKind::Retrying, Some(otpd_core::Class::Ambiguous))]);
+    bench.pass(secs(60)).await;
+    let sent_here = bench.sent().len();
+    println!("sent by the owner before, and {sent_here} times here: {:?}", bench.kinds());
+    assert_eq!((sent_here, bench.kinds()), (1, vec![FactKind::Dead]));
+}
