@@ -165,7 +165,7 @@ impl<E: Endpoint> Lane<E> {
             expires_at: held.expires_at,
             providers_left: held.route.left_after(&self.settings.provider),
             refused_alone: held.refusals.alone(),
-            ambiguous: held.ambiguous,
+            ambiguous: self.ambiguous_before(&held),
             limited_for,
             now,
             jitter: rand::random::<f64>(),
@@ -200,6 +200,12 @@ impl<E: Endpoint> Lane<E> {
             }
             Disposition::Expired => self.expire_after(held, &answer, now),
         }
+    }
+
+    /// How many attempts before the one that ended nobody can tell about; an owner before may have told of one meanwhile.
+    fn ambiguous_before(&self, held: &Held) -> u32 {
+        let was = self.shared.memory.with(|memory| memory.recent.was_ambiguous(&held.job.id, held.life));
+        held.ambiguous.max(u32::from(was))
     }
 
     /// A request that was never made: its job goes back to its place, where its delivery still is ours, or to the
