@@ -230,3 +230,34 @@ async fn a_resend_of_the_next_owner_is_the_one_resend() {
     println!("sent by the owner before, and {sent_here} times here: {:?}", bench.kinds());
     assert_eq!((sent_here, bench.kinds()), (1, vec![FactKind::Dead]));
 }
+
+/// The account refuses without words, and a moment later one number with a wait of an hour: the account never named one.
+#[tokio::test(start_paused = true)]
+async fn a_wait_that_one_number_was_told_is_not_what_the_account_asked_for() {
+    let answer = |job: &SendJob, times: usize| match job.id.as_str() {
+        "bad" => too_many(Some(secs(3600))),
+        id if id.starts_with("few") && times == 1 => too_many(None),
+        _ => accepted(),
+    };
+    let mut bench = Bench::start(Setup { ceiling: "50/s", ..Setup::default() }, answer);
+    for i in 0..20 {
+        bench.deliver(&body(&format!("j{i}"), &number(i), ""));
+    }
+    bench.pass(secs(2)).await;
+    for i in 0..2 {
+        bench.deliver(&body(&format!("few{i}"), &number(100 + i), ""));
+    }
+    bench.pass(secs(5)).await;
+    bench.deliver(&body("bad", &number(999), ""));
+    bench.pass(secs(5)).await;
+    let before = bench.count(FactKind::Accepted);
+    for i in 200..300 {
+        bench.deliver(&body(&format!("j{i}"), &number(i), ""));
+    }
+    bench.pass(secs(30)).await;
+    let sent = bench.count(FactKind::Accepted) - before;
+    println!(
+        "a wait of an hour for one number, seconds after the account's refusals: {sent} of 100 others sent in 30 s"
+    );
+    assert_eq!(sent, 100);
+}
