@@ -49,6 +49,8 @@ pub struct Singled {
     refused: u64,
     /// The last refusal that may be the account's, when it was, and how many had been accepted then.
     suspect: Option<(RecipientKey, Mono, u64)>,
+    /// The wait that the last refusal named which did not say whom it concerns.
+    named: Option<Duration>,
 }
 
 /// What a recipient has met.
@@ -99,6 +101,16 @@ impl Singled {
             | Scope::Country
             | Scope::Message => Whose::Account,
         }
+    }
+
+    /// The wait that the account asks for, of a refusal that is the account's and names `wait`. Where it does not say whom
+    /// it concerns, that may be its recipient's: what it names beyond the one before is not believed of the account.
+    pub fn wait_of_account(&mut self, scope: Scope, wait: Option<Duration>) -> Option<Duration> {
+        if scope != Scope::Unknown {
+            return wait;
+        }
+        let before = std::mem::replace(&mut self.named, wait);
+        wait.zip(before).map(|(this, before)| this.min(before))
     }
 
     fn is_refused_alone(&self, met: Met) -> bool {
@@ -180,6 +192,18 @@ mod tests {
         assert_eq!(refuse(1, NOW), Whose::Unknown(secs(1)));
         assert_eq!(refuse(2, NOW.plus(SOON_WITHIN)), Whose::Unknown(secs(1)));
         assert_eq!(refuse(3, NOW.plus(SOON_WITHIN + secs(1))), Whose::Account);
+    }
+
+    #[test]
+    fn a_wait_is_the_accounts_if_two_name_it() {
+        let mut singled = Singled::default();
+        let mut named = |scope, wait: Option<u64>| singled.wait_of_account(scope, wait.map(secs));
+        assert_eq!(named(Scope::Account, Some(9)), Some(secs(9)));
+        for (wait, is) in
+            [(None, None), (Some(9), None), (Some(7), Some(7)), (Some(8), Some(7)), (None, None)]
+        {
+            assert_eq!(named(Scope::Unknown, wait), is.map(secs));
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl<E: Endpoint> Lane<E> {
             self.pairs.pause(held.keys.recipient, now.plus(own), now);
         }
         // A wait that may be one recipient's is not the account's.
-        let named = wait.filter(|_| whose == Whose::Account);
+        let named = self.singled.wait_of_account(scope, wait).filter(|_| whose == Whose::Account);
         let measured = (is_accounts && limit.is_none()).then(|| self.ceiling.refused(stamp, named, now));
         if let Some(pause) = named.or(measured.flatten()) {
             self.pause(held, reason, now.plus(pause), now);
