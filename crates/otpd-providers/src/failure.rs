@@ -60,6 +60,12 @@ pub(crate) fn is_other_http(error: &reqwest::Error) -> bool {
     tls_beneath(error) == Some(&refused)
 }
 
+/// Whether the server broke off without a word of HTTP/2's.
+pub(crate) fn is_broken_off(error: &reqwest::Error) -> bool {
+    let says_so = beneath::<h2::Error>(error).is_some_and(h2::Error::is_remote);
+    !says_so && !error.is_timeout() && !error.is_connect()
+}
+
 /// The provider's word that it did not look at the request.
 fn not_processed(error: &reqwest::Error) -> Option<&'static str> {
     let http2: &h2::Error = beneath(error)?;

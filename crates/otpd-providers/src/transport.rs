@@ -270,8 +270,7 @@ impl Transport {
         if error.is_connect() {
             using.not_connected(since, self.clock.mono());
         }
-        let is_broken_off = !error.is_timeout() && !error.is_connect();
-        let written_at = stamp.written_at().filter(|_| is_broken_off);
+        let written_at = stamp.written_at().filter(|_| failure::is_broken_off(error));
         if failure::is_other_http(error) || written_at.is_some_and(|at| using.only_believes_in_http2(at)) {
             using.speaks_otherwise();
         }

@@ -48,6 +48,8 @@ const QUEUE: usize = 4;
 pub(crate) const FULL_AFTER: Duration = Duration::from_millis(150);
 /// How long what a connection was seen to take is believed.
 const BELIEVED: Duration = Duration::from_secs(10);
+/// So many open requests that half of them is no chance.
+const MANY: usize = 8;
 /// How often who finds no room looks again, where nothing ends.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The most lines that take new requests at once.
@@ -281,7 +283,8 @@ impl Using<'_> {
         if at_once == 0 {
             return false;
         }
-        if at_once <= self.line.owed.most() / 2 {
+        let most = self.line.owed.most();
+        if most >= MANY && at_once <= most / 2 {
             self.line.is_left.store(true, Ordering::Relaxed);
         } else if self.lines.streams.fetch_min(at_once, Ordering::Relaxed) > at_once {
             self.lines.believed_until.store(now.plus(BELIEVED).0, Ordering::Relaxed);
