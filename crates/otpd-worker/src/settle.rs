@@ -74,9 +74,9 @@ impl<E: Endpoint> Lane<E> {
         self.defer(held, wait);
     }
 
-    /// Into the room again, unless a newer code has come meanwhile, or the provider's pause outlives its code.
+    /// Into the room again, unless a newer code has come meanwhile, or the provider's pause is too long for it.
     pub(crate) fn back_to_the_room(&mut self, held: Held, due: Option<Mono>) {
-        if self.is_outlived_by_pause(&held) {
+        if self.is_moved_by_pause(&held) {
             self.fail_over_unsent(held, self.pause_reason);
         } else if !self.shared.memory.is_newest(&held) {
             self.end_without_request(held, FactKind::Superseded, Reason::Superseded);

@@ -78,7 +78,8 @@ pub struct MockConfig {
     pub setup: Vec<Control>,
     /// With which certificate HTTPS is spoken; `None` is plain HTTP. HTTP/1.1 and HTTP/2 are spoken both ways.
     pub tls: Option<Certificate>,
-    /// How many requests may be open on one HTTP/2 connection. Default 100.
+    /// How many requests may be open on one HTTP/2 connection. Default 100. 0: only HTTP/1.1 is spoken, and TLS
+    /// agrees on no protocol, as terminators do that know of none.
     pub streams: u32,
 }
 
@@ -130,7 +131,7 @@ impl Mock {
         let listener = listening(listen)?;
         let addr = listener.local_addr()?;
         let world = Arc::new(World::new(&config));
-        let tls = config.tls.map(|kind| Tls::new(kind, addr)).transpose()?;
+        let tls = config.tls.map(|kind| Tls::new(kind, addr, config.streams > 0)).transpose()?;
         let (acceptor, authority) = tls.map(|tls| (tls.acceptor, tls.authority)).unzip();
         let door = Door { tls: acceptor, streams: config.streams, world: world.clone() };
         let serving = tokio::spawn(door.serve(listener));

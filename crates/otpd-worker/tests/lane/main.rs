@@ -19,6 +19,7 @@ mod probes;
 mod reconfigure;
 mod refusals;
 mod served;
+mod wire;
 
 use std::time::Duration;
 
