@@ -10,7 +10,7 @@ use tracing::{Instrument, Span};
 
 use otpd_core::{
     Admission, Answered, Attempted, Class, Disposition, FactKind, Mono, Outcome, Pass, Reason, Stamp, UnixMs,
-    admit, decide,
+    Verdict, admit, decide,
 };
 
 use crate::clock::Clock;
@@ -66,6 +66,7 @@ impl<E: Endpoint> Lane<E> {
                 Admission::Superseded => {
                     self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
                 }
+                Admission::Delivered => self.acknowledge(held),
                 Admission::WaitedTooLong => self.bury(held, Reason::WaitedTooLong, None, None),
             }
         }
@@ -80,6 +81,7 @@ impl<E: Endpoint> Lane<E> {
             attempts: held.attempts,
             max_wait: held.route.max_wait,
             superseded: !self.shared.memory.is_newest(held),
+            delivered: held.extra > 0 && self.verdict(held) == Some(Verdict::Delivered),
         };
         admit(&waiting, now)
     }

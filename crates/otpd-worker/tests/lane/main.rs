@@ -10,6 +10,7 @@
     clippy::indexing_slicing
 )]
 
+mod awaiting;
 mod bench;
 mod classes;
 mod expiry;
