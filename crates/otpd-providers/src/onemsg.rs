@@ -1,8 +1,11 @@
 //! 1MSG: Meta's template in an envelope of its own, and answers that speak through `sent` and a
 //! sentence. An HTTP 200 with `sent: false` is its usual way to refuse; only with a `jobId` is it a
 //! message that still waits in its queue, which must not be sent again.
+//!
+//! Its callbacks are not signed and have three shapes, by the channel's settings: all three are read.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use otpd_core::{MessageId, Outcome, Reason, Scope, SendJob, TemplateChoice};
 
@@ -10,7 +13,9 @@ use crate::answer::Reading;
 use crate::endpoint::{Endpoint, SetupError, json, path_part, url};
 use crate::generic::{Verdict, accepted, account, by_status, permanent};
 use crate::meta_codes::{MetaError, number_in};
+use crate::meta_status::{self, cloud_error};
 use crate::secret::Secret;
+use crate::update::{CallbackRead, Part, elements};
 use crate::whatsapp::{ButtonIndex, Component, Template, components};
 
 pub(crate) struct OneMsg {
@@ -111,4 +116,18 @@ fn about_the_template(answer: &Reading<'_>) -> Verdict {
     let is_missing = message.contains("namespace") || message.contains("template is not defined");
     let reason = if is_missing { Reason::TemplateMissing } else { Reason::TemplateParamMismatch };
     permanent(reason, Scope::Template).into()
+}
+
+/// `ack[]` (the usual shape), `hooks[]` (what `hookInfo` answers too), or Meta's own `entry[]` (`rawHooks`). Incoming
+/// `messages[]` are ignored.
+pub(crate) fn told(callback: &Value) -> CallbackRead {
+    let of_meta = elements(callback, "entry").iter().flat_map(|entry| elements(entry, "changes"));
+    let of_meta = of_meta.filter_map(|change| change.get("value"));
+    let statuses = ["ack", "hooks"].into_iter().flat_map(|shape| elements(callback, shape));
+    let statuses = statuses.chain(of_meta.flat_map(|value| elements(value, "statuses")));
+    let is_one = ["ack", "hooks", "entry", "messages"].into_iter().any(|shape| callback.get(shape).is_some());
+    if !is_one {
+        return CallbackRead::Malformed("has neither `ack` nor `hooks` nor `entry`");
+    }
+    Part::all(statuses.map(|status| meta_status::read(status, cloud_error)))
 }
