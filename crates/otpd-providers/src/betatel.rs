@@ -9,15 +9,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use otpd_core::code::MAX_LEN;
-use otpd_core::{Class, DeliveryStatus, Outcome, Reason, Scope, SendJob};
+use otpd_core::{Class, DeliveryStatus, MessageId, Outcome, Reason, Scope, SendJob};
 
 use crate::answer::Reading;
-use crate::endpoint::{Endpoint, SetupError, json, url};
+use crate::endpoint::{Endpoint, SetupError, json, path_part, url};
 use crate::generic::{Verdict, accepted, by_status};
 use crate::lookup;
 use crate::provider_time;
 use crate::secret::Secret;
-use crate::update::{CallbackRead, Failure, Part, Told, Update, elements, message_id};
+use crate::update::{CallbackRead, Failure, Part, Told, Update, message_id};
 
 const PLACEHOLDER: &str = "{code}";
 /// The longest message that Betatel takes, in characters.
@@ -55,6 +55,14 @@ impl Betatel {
 
     pub(crate) fn body(&self, job: &SendJob) -> Result<bytes::Bytes, Reason> {
         json(&Body { to: &job.to.expose_digits(), text: &self.text(job) })
+    }
+
+    /// Where the record of this message is; `None` for an id that is none of Betatel's and would lead elsewhere.
+    pub(crate) fn poll(&self, id: &MessageId) -> Option<Url> {
+        path_part("uuid", id.as_str()).ok()?;
+        let mut url = self.records.clone();
+        url.path_segments_mut().ok()?.pop().extend([id.as_str(), "wdr"]);
+        Some(url)
     }
 
     /// What the recipient reads: holds the code in clear.

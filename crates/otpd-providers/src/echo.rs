@@ -41,7 +41,8 @@ struct Echoed {
 
 /// The job in a text that a provider repeated; `None` in one that is not ours.
 pub(crate) fn job_in(text: &str) -> Option<JobId> {
-    let echoed: Echoed = serde_json::from_str(text).ok()?;
+    // A list would be read as the fields in their order.
+    let echoed: Echoed = serde_json::from_str(text).ok().filter(|_| text.starts_with('{'))?;
     JobId::parse(&echoed.job).ok()
 }
 

@@ -4,6 +4,7 @@
 //!
 //! Its callbacks are not signed and have three shapes, by the channel's settings: all three are read.
 
+use reqwest::Url;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -20,6 +21,8 @@ use crate::whatsapp::{ButtonIndex, Component, Template, components};
 
 pub(crate) struct OneMsg {
     template: TemplateChoice,
+    /// Where the state of a message is asked for.
+    hook_info: Url,
 }
 
 #[derive(Serialize)]
@@ -47,7 +50,14 @@ impl OneMsg {
         path_part("channel_id", channel_id)?;
         let endpoint = Endpoint::new(url(base_url, &[channel_id, "sendTemplate"])?)
             .with_authorization("Bearer ", "token", token)?;
-        Ok((endpoint, Self { template }))
+        Ok((endpoint, Self { template, hook_info: url(base_url, &[channel_id, "hookInfo"])? }))
+    }
+
+    /// Where the state of this message is asked for.
+    pub(crate) fn poll(&self, id: &MessageId) -> Url {
+        let mut url = self.hook_info.clone();
+        url.query_pairs_mut().append_pair("messageId", id.as_str());
+        url
     }
 
     pub(crate) fn body(&self, job: &SendJob) -> Result<bytes::Bytes, Reason> {

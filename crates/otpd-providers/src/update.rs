@@ -105,7 +105,7 @@ impl Update {
     }
 
     /// The same in a word of the provider's own.
-    pub(crate) const fn undelivered(status: DeliveryStatus, failure: Failure) -> Self {
+    pub(crate) fn undelivered(status: DeliveryStatus, failure: Failure) -> Self {
         let Failure { reason, class, code } = failure;
         Self { reason: Some(reason), class: Some(class), code, ..Self::new(Told::Delivery(status)) }
     }
@@ -156,11 +156,11 @@ impl Part {
     /// What all of them say together: the news, else the first reason to ignore them, else what is wrong.
     pub(crate) fn all(parts: impl IntoIterator<Item = Self>) -> CallbackRead {
         let (mut updates, mut ignored, mut malformed) = (Vec::new(), None, None);
-        for (count, part) in parts.into_iter().enumerate() {
-            if count >= MAX_STATUSES {
-                return CallbackRead::Malformed("has more than 1000 statuses");
-            }
+        for part in parts {
             match part {
+                Self::News(_) if updates.len() >= MAX_STATUSES => {
+                    return CallbackRead::Malformed("has more than 1000 statuses");
+                }
                 Self::News(update) => updates.push(update),
                 Self::Ignored(reason) => ignored = Some(ignored.flatten().or(reason)),
                 Self::Malformed(problem) => malformed = malformed.or(Some(problem)),

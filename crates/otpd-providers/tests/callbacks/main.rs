@@ -1,15 +1,17 @@
 //! Every example callback of the providers' page, read, and what its tables say beyond them.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests, and what they call")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod proof;
+mod tables;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use otpd_core::{Class, DeliveryStatus, JobId, MessageId, Reason, UnixMs};
+use otpd_core::{Class, DeliveryStatus, JobId, MessageId, Reason};
 use otpd_providers::{
     Callback, CallbackKeys, CallbackMethod, CallbackRead, CallbackReader, Kind, MAX_STATUSES, Secret, Told,
     Update,
 };
-use ring::hmac;
 use serde_json::{Value, json};
 
 use common::{CODE, PHONE, cases, kind_of};
@@ -129,143 +131,6 @@ fn every_example() {
         count += 1;
     }
     assert_eq!(count, 43, "the examples have changed");
-}
-
-/// A part of the tables: what a body says in a word, with the reason and the class where there are some.
-type Row = (Kind, &'static str, &'static str, Option<Reason>, Option<Class>);
-
-#[test]
-fn between_the_examples() {
-    use Kind::{Betatel, MetaCloud, MetaOnPrem, Msgai, OneMsg, Verihubs};
-    let unknown = (Some(Reason::UnknownError), Some(Class::Transient));
-    let rows: [Row; 33] = [
-        (OneMsg, r#"{"ack":[{"id":"a","status":"delivered"}]}"#, "delivered", None, None),
-        (OneMsg, r#"{"ack":[{"id":"a","status":"READ"}]}"#, "read", None, None),
-        (OneMsg, r#"{"hooks":[{"id":"a","status":"undelivered"}]}"#, "failed", unknown.0, unknown.1),
-        (
-            OneMsg,
-            r#"{"hooks":[{"id":"a","status":"failed","errors":[{"code":131026}]}]}"#,
-            "failed",
-            Some(Reason::RecipientNotOnWhatsapp),
-            Some(Class::Permanent),
-        ),
-        (
-            MetaCloud,
-            r#"{"entry":[{"changes":[{"value":{"statuses":[{"id":7,"status":"played"}]}}]}]}"#,
-            "read",
-            None,
-            None,
-        ),
-        (
-            MetaCloud,
-            r#"{"entry":[{"changes":[{"value":{"statuses":[{"id":"a","status":"failed"}]}}]}]}"#,
-            "failed",
-            unknown.0,
-            unknown.1,
-        ),
-        (
-            MetaCloud,
-            r#"{"entry":[{"changes":[{"value":{"statuses":[{"id":"a","status":"failed","errors":[{"code":"131000"}]}]}}]}]}"#,
-            "failed",
-            Some(Reason::InternalError),
-            Some(Class::Transient),
-        ),
-        (
-            MetaCloud,
-            r#"{"entry":[{"changes":[{"value":{"statuses":[{"id":"a","status":"failed","errors":[{"code":999999}]}]}}]}]}"#,
-            "failed",
-            Some(Reason::UnknownError),
-            Some(Class::Permanent),
-        ),
-        (MetaOnPrem, r#"{"statuses":[{"id":"a","status":"sent"}]}"#, "sent", None, None),
-        (
-            MetaOnPrem,
-            r#"{"statuses":[{"id":"a","status":"failed","errors":[{"code":410}]}]}"#,
-            "expired",
-            Some(Reason::ExpiredTtl),
-            Some(Class::Permanent),
-        ),
-        // In an answer nobody could tell; a callback says that it failed.
-        (
-            MetaOnPrem,
-            r#"{"statuses":[{"id":"a","status":"failed","errors":[{"code":1014}]}]}"#,
-            "failed",
-            Some(Reason::InternalError),
-            Some(Class::Transient),
-        ),
-        (Verihubs, r#"{"session_id":"a","status":"0"}"#, "accepted", None, None),
-        (Verihubs, "session_id=a&status=1", "sent", None, None),
-        (Verihubs, r#"{"session_id":"a","status":2}"#, "delivered", None, None),
-        (Verihubs, "session_id=a&status=%34", "verified", None, None),
-        (Verihubs, "status=5&session_id=a", "expired", Some(Reason::OtpTimeLimit), None),
-        (
-            Verihubs,
-            "session_id=a&status=6",
-            "failed",
-            Some(Reason::RecipientNotOnWhatsapp),
-            Some(Class::Permanent),
-        ),
-        (Verihubs, "session_id=a&status=8", "rejected", Some(Reason::RateProvider), Some(Class::RateLimited)),
-        (Verihubs, "session_id=a&status=10", "rejected", Some(Reason::TierLimit), Some(Class::Account)),
-        (Betatel, r#"{"uuid":"a","status":"SENT"}"#, "sent", None, None),
-        (Betatel, r#"{"uuid":"a","status":"READ"}"#, "read", None, None),
-        (
-            Betatel,
-            r#"{"uuid":"a","status":"EXPIRED"}"#,
-            "expired",
-            Some(Reason::ExpiredTtl),
-            Some(Class::Permanent),
-        ),
-        (Betatel, r#"[{"uuid":"a","status":"DELIVERED"}]"#, "delivered", None, None),
-        (Betatel, r#"{"data":{"uuid":"a","status":"DELIVERED"}}"#, "delivered", None, None),
-        (Betatel, r#"{"list":[{"uuid":"a","status":"Delivered"}],"total":1}"#, "delivered", None, None),
-        (Betatel, r#"{"uuid":"a","status":"SENT","data":{"uuid":"b","status":"READ"}}"#, "sent", None, None),
-        (Msgai, r#"{"event":"message.delivered","data":{"message_id":"a"}}"#, "delivered", None, None),
-        (Msgai, r#"{"event":"message_sent","data":{"message_id":"a"}}"#, "sent", None, None),
-        (Msgai, r#"{"event":"Message_Read","data":{"message_id":"a"}}"#, "read", None, None),
-        (
-            Msgai,
-            r#"{"event":"message.failed","data":{"message_id":"a","error":"no"}}"#,
-            "failed",
-            unknown.0,
-            unknown.1,
-        ),
-        (
-            Msgai,
-            r#"{"event":"message.failed","data":{"message_id":"a","error":"(#131026) Message undeliverable"}}"#,
-            "failed",
-            Some(Reason::RecipientNotOnWhatsapp),
-            Some(Class::Permanent),
-        ),
-        (
-            Msgai,
-            r#"{"event":"message.failed","data":{"message_id":"a","reason":"(#131043) Message expired"}}"#,
-            "expired",
-            Some(Reason::ExpiredTtl),
-            Some(Class::Permanent),
-        ),
-        (
-            Msgai,
-            r#"{"event":"message.failed","data":{"message_id":"a","error":"(#131042) Payment"}}"#,
-            "failed",
-            Some(Reason::PaymentIssue),
-            Some(Class::Account),
-        ),
-    ];
-    for (kind, body, status, reason, class) in rows {
-        let read = post(kind, body);
-        let CallbackRead::Updates(updates) = &read else { panic!("{kind} {body}: {read:?}") };
-        let [update] = updates.as_slice() else { panic!("{kind} {body}: {read:?}") };
-        assert_eq!(
-            update.message_id.as_ref().map(MessageId::as_str),
-            Some(if body.contains(":7") { "7" } else { "a" })
-        );
-        assert_eq!(
-            (word(update.status), update.reason, update.class),
-            (status, reason, class),
-            "{kind} {body}"
-        );
-    }
 }
 
 #[test]
@@ -419,7 +284,6 @@ fn times_are_the_providers() {
     ] {
         assert_eq!(at(kind, body), ms, "{kind} {body}");
     }
-    assert!(UnixMs::parse_rfc3339("2026-05-18T10:00:00Z") == Some(UnixMs(1_779_098_400_000)));
 }
 
 #[test]
@@ -451,92 +315,6 @@ fn too_long_a_body_is_not_read() {
         assert_eq!(post(kind, &body(longest + 1)), CallbackRead::Malformed(too_long));
         assert_ne!(post(kind, &body(longest)), CallbackRead::Malformed(too_long));
     }
-}
-
-fn signed(kind: Kind, header: &str, value: &str) -> CallbackRead {
-    let body = match kind {
-        Kind::MetaCloud => r#"{"entry":[{"changes":[{"value":{"statuses":[{"id":"a","status":"sent"}]}}]}]}"#,
-        Kind::Msgai => r#"{"event":"message.sent","data":{"message_id":"a"}}"#,
-        Kind::Verihubs | Kind::OneMsg | Kind::MetaOnPrem | Kind::Betatel => panic!("{kind} signs nothing"),
-    };
-    let key = hmac::Key::new(hmac::HMAC_SHA256, b"s3cret");
-    let tag = hmac::sign(&key, body.as_bytes());
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let base64 = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, tag.as_ref());
-    let value = value.replace("HEX", &hex).replace("BASE64", &base64);
-    let keys = CallbackKeys {
-        signature: Some(Secret::new("s3cret")),
-        signature_header: HeaderName::from_static("x-own"),
-        verify_token: None,
-    };
-    CallbackReader::new(kind, &keys).read(&Callback {
-        method: CallbackMethod::Post,
-        query: "",
-        job: None,
-        headers: &headers(&[(header, &value)]),
-        body: body.as_bytes(),
-    })
-}
-
-#[test]
-fn a_signature_that_is_configured_is_required() {
-    for (kind, header, value, is_genuine) in [
-        (Kind::MetaCloud, "x-hub-signature-256", "sha256=HEX", true),
-        (Kind::MetaCloud, "x-own", "sha256=HEX", false),
-        (Kind::MetaCloud, "x-hub-signature-256", "sha256=", false),
-        (Kind::MetaCloud, "x-hub-signature-256", "sha256=HEX00", false),
-        (Kind::Msgai, "x-own", "HEX", true),
-        (Kind::Msgai, "x-own", "sha256=HEX", true),
-        (Kind::Msgai, "x-own", "BASE64", true),
-        (Kind::Msgai, "x-own", "BASE64=", false),
-        (Kind::Msgai, "x-webhook-signature", "HEX", false),
-    ] {
-        let read = signed(kind, header, value);
-        assert_eq!(matches!(read, CallbackRead::Updates(_)), is_genuine, "{kind} {header}: {value}");
-        assert_eq!(read == CallbackRead::Forged, !is_genuine, "{kind} {header}: {value}");
-    }
-    let keys = || CallbackKeys { signature: Some(Secret::new("s3cret")), ..CallbackKeys::default() };
-    let reader = CallbackReader::new(Kind::MetaCloud, &keys());
-    assert_eq!(format!("{reader:?}"), "CallbackReader(meta_cloud, signed)");
-    // Where nobody signs, a secret asks for nothing.
-    let body = br#"{"uuid":"a","status":"SENT"}"#;
-    let none = HeaderMap::new();
-    let callback = Callback { method: CallbackMethod::Post, query: "", job: None, headers: &none, body };
-    assert!(matches!(CallbackReader::new(Kind::Betatel, &keys()).read(&callback), CallbackRead::Updates(_)));
-}
-
-#[test]
-fn a_challenge_is_given_back_to_who_knows_the_token() {
-    let keys = CallbackKeys {
-        signature: Some(Secret::new("s3cret")),
-        verify_token: Some(Secret::new("V T")),
-        ..CallbackKeys::default()
-    };
-    let ask = |query| get(Kind::MetaCloud, &keys, query);
-    let is = |text: &str| CallbackRead::Challenge(text.into());
-    assert_eq!(ask("hub.mode=subscribe&hub.challenge=115&hub.verify_token=V+T"), is("115"));
-    assert_eq!(ask("hub.mode=subscribe&hub.challenge=a-B_9.&hub.verify_token=V%20T"), is("a-B_9."));
-    for forged in [
-        "hub.mode=subscribe&hub.challenge=115",
-        "hub.mode=subscribe&hub.challenge=115&hub.verify_token=",
-        "hub.mode=subscribe&hub.challenge=115&hub.verify_token=v+t",
-    ] {
-        assert_eq!(ask(forged), CallbackRead::Forged, "{forged}");
-    }
-    let long = format!("hub.mode=subscribe&hub.verify_token=V+T&hub.challenge={}", "1".repeat(129));
-    for malformed in [
-        "",
-        "hub.challenge=115&hub.verify_token=V+T",
-        "hub.mode=unsubscribe&hub.challenge=115&hub.verify_token=V+T",
-        "hub.mode=subscribe&hub.verify_token=V+T",
-        "hub.mode=subscribe&hub.verify_token=V+T&hub.challenge=<script>",
-        &long,
-    ] {
-        assert!(matches!(ask(malformed), CallbackRead::Malformed(_)), "{malformed}");
-    }
-    let nobody = CallbackKeys::default();
-    let any = "hub.mode=subscribe&hub.challenge=115&hub.verify_token=";
-    assert_eq!(get(Kind::MetaCloud, &nobody, any), CallbackRead::Forged, "without a token nobody registers");
 }
 
 #[test]
