@@ -72,10 +72,9 @@ fn read(reader: &CallbackReader, seen: &Seen) -> Vec<Update> {
     let headers: HeaderMap = seen.head.lines().skip(1).filter_map(pair).collect();
     let method = if seen.head.starts_with("GET ") { CallbackMethod::Get } else { CallbackMethod::Post };
     let job = path.strip_prefix("/callbacks/p/t/");
-    match reader.read(&Callback { method, query, job, headers: &headers, body: &seen.body }) {
-        CallbackRead::Updates(updates) => updates,
-        other => panic!("{}: {other:?}", seen.head),
-    }
+    let read = reader.read(&Callback { method, query, job, headers: &headers, body: &seen.body });
+    let CallbackRead::Updates(updates) = read else { panic!("{}: {read:?}", seen.head) };
+    updates
 }
 
 /// Sends a job at a mock with these shares, and waits for so many different statuses of it.

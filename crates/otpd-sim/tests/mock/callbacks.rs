@@ -254,7 +254,7 @@ async fn the_first_may_come_before_the_answer() {
 async fn the_order_may_be_another() {
     for (shares, order) in [("", [0, 1]), ("shuffled=100%", [1, 0])] {
         let receiver = Receiver::start().await;
-        let bench = bench(&receiver, "250ms", shares).await;
+        let bench = bench(&receiver, "2s", shares).await;
         let id = send(&bench, Kind::Verihubs).await;
         let told = reports(Kind::Verihubs, &receiver.wait_for(2).await);
         assert_eq!(told, order.map(|step| (id.clone(), words(Kind::Verihubs)[step].to_owned())), "{shares}");
