@@ -15,6 +15,7 @@ use crate::meta_cloud::{self, MetaCloud};
 use crate::meta_onprem::{self, MetaOnPrem};
 use crate::msgai::{self, Msgai};
 use crate::onemsg::{self, OneMsg};
+use crate::poll::{self, Poll, Polled};
 use crate::retry_after;
 use crate::scrub::scrub;
 use crate::settings::ProviderSettings;
@@ -147,6 +148,34 @@ impl Adapter {
     #[must_use]
     pub fn read_lookup(&self, job: &SendJob, since: UnixMs, answer: &Answer) -> Option<MessageId> {
         lookup::find(&Reading::new(answer, None), job, &self.betatel()?.text(job), since)
+    }
+
+    /// The request that asks what became of a message; `None` where the provider cannot be asked, which is everywhere
+    /// but at 1MSG and Betatel, or not about this id.
+    #[must_use]
+    pub fn poll_request(&self, id: &MessageId) -> Option<Poll<'_>> {
+        let url = match &self.provider {
+            Provider::OneMsg(it) => Some(it.poll(id)),
+            Provider::Betatel(it) => it.poll(id),
+            Provider::MetaCloud(_) | Provider::MetaOnPrem(_) | Provider::Verihubs(_) | Provider::Msgai(_) => {
+                None
+            }
+        };
+        Some(Poll { url: url?, headers: &self.endpoint.headers })
+    }
+
+    /// What `answer` to [`Adapter::poll_request`] says of the message; `now` dates a `Retry-After`. Total, and keeps
+    /// neither the code nor the number of Betatel's record.
+    #[must_use]
+    pub fn read_poll(&self, id: &MessageId, answer: &Answer, now: UnixMs) -> Polled {
+        let reading = Reading::new(answer, retry_after::in_headers(&answer.headers, now));
+        match &self.provider {
+            Provider::OneMsg(_) => poll::read(&reading, id, onemsg::told, poll::Unknown::NotListed),
+            Provider::Betatel(_) => poll::read(&reading, id, betatel::told, poll::Unknown::Status404),
+            Provider::MetaCloud(_) | Provider::MetaOnPrem(_) | Provider::Verihubs(_) | Provider::Msgai(_) => {
+                Polled::Nothing
+            }
+        }
     }
 
     const fn betatel(&self) -> Option<&Betatel> {

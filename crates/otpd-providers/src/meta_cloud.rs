@@ -1,9 +1,12 @@
 //! Meta's WhatsApp Cloud API. Errors are read by `error.code` (see `meta_codes`), never by HTTP status
-//! while there is a code.
+//! while there is a code. Callbacks come in batches, signed with the app's secret, and are repeated for days until
+//! they are answered with 200.
 
 use std::time::Duration;
 
+use http::HeaderName;
 use serde::Serialize;
+use serde_json::Value;
 
 use otpd_core::{MessageId, Outcome, Reason, Scope, SendJob, TemplateChoice};
 
@@ -12,9 +15,17 @@ use crate::echo::echo;
 use crate::endpoint::{Endpoint, SetupError, json, path_part, url};
 use crate::generic::{Verdict, by_status, permanent};
 use crate::meta_codes::MetaError;
+use crate::meta_status::{self, cloud_error};
 use crate::meta_usage;
+use crate::pairs;
 use crate::secret::Secret;
+use crate::update::{CallbackRead, Part, elements};
 use crate::whatsapp::{ButtonIndex, Component, Template, components};
+
+/// Where the signature of a callback is: `sha256=` and hexadecimal digits.
+pub(crate) const SIGNATURE_HEADER: HeaderName = HeaderName::from_static("x-hub-signature-256");
+/// The longest challenge that is given back; Meta's are numbers.
+const MAX_CHALLENGE: usize = 128;
 
 pub(crate) struct MetaCloud {
     template: TemplateChoice,
@@ -106,4 +117,43 @@ fn taken(answer: &Reading<'_>) -> Option<Outcome> {
 
 fn wait(answer: &Reading<'_>) -> Option<Duration> {
     answer.wait.or_else(|| meta_usage::in_headers(answer.headers))
+}
+
+/// `entry[].changes[].value`: statuses of messages, incoming messages, and errors that concern no message.
+pub(crate) fn told(callback: &Value) -> CallbackRead {
+    if !callback.get("entry").is_some_and(Value::is_array) {
+        return CallbackRead::Malformed("has no `entry`");
+    }
+    Part::all(
+        elements(callback, "entry").iter().flat_map(|entry| elements(entry, "changes")).flat_map(change),
+    )
+}
+
+/// What one change says: its statuses one by one.
+fn change(change: &Value) -> impl Iterator<Item = Part> {
+    let value = change.get("value").unwrap_or(&Value::Null);
+    let is_of_the_account =
+        value.get("errors").is_some() || change.get("field").is_some_and(|field| field != "messages");
+    let statuses = elements(value, "statuses");
+    let otherwise = Part::Ignored(is_of_the_account.then_some(Reason::AccountEvent));
+    let read = statuses.iter().map(|status| meta_status::read(status, cloud_error));
+    read.chain(statuses.is_empty().then_some(otherwise))
+}
+
+/// Meta registers the address: `hub.mode=subscribe` with the token that the operator gave it.
+pub(crate) fn challenge(query: &str, verify_token: Option<&Secret>) -> CallbackRead {
+    let value = |name| pairs::value(query.as_bytes(), name).unwrap_or_default();
+    if value("hub.mode") != "subscribe" {
+        return CallbackRead::Malformed("is a GET without hub.mode=subscribe");
+    }
+    if !verify_token.is_some_and(|token| token.is(&value("hub.verify_token"))) {
+        return CallbackRead::Forged;
+    }
+    let challenge = value("hub.challenge");
+    let is_plain = challenge.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if is_plain && (1..=MAX_CHALLENGE).contains(&challenge.len()) {
+        CallbackRead::Challenge(challenge)
+    } else {
+        CallbackRead::Malformed("has a challenge that is not one of Meta's")
+    }
 }

@@ -1,9 +1,11 @@
 //! Meta's on-premises API. Meta ended it in October 2025; this adapter serves conformance tests and
-//! whoever still runs a compatible server. Its token comes from a login (see `login`, `session`).
+//! whoever still runs a compatible server. Its token comes from a login (see `login`, `session`). Its callbacks are
+//! not signed.
 
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use otpd_core::{MessageId, Outcome, Reason, Scope, SendJob, TemplateChoice};
 
@@ -11,8 +13,10 @@ use crate::answer::Reading;
 use crate::endpoint::{Endpoint, SetupError, json, url};
 use crate::generic::{self, Verdict, rate_limited};
 use crate::login::Login;
+use crate::meta_status::{self, AS_ANSWERED};
 use crate::onprem_codes::OnPremError;
 use crate::secret::Secret;
+use crate::update::{CallbackRead, Part, elements};
 use crate::whatsapp::{ButtonIndex, Component, Template, components};
 
 pub(crate) struct MetaOnPrem {
@@ -88,4 +92,18 @@ pub(crate) fn by_status(status: u16, wait: Option<Duration>) -> Outcome {
         503 => rate_limited(Reason::Overloaded, Scope::Sender, wait),
         status => generic::by_status(status, wait, Scope::Sender),
     }
+}
+
+/// `statuses[]`, incoming `messages[]`, and `errors[]` that concern no message.
+pub(crate) fn told(callback: &Value) -> CallbackRead {
+    let error = |code| OnPremError { code, status: AS_ANSWERED, wait: None }.verdict();
+    let has = |field: &str| callback.get(field).is_some_and(Value::is_array);
+    if !["statuses", "messages", "errors"].into_iter().any(has) {
+        return CallbackRead::Malformed("has no `statuses`");
+    }
+    let statuses = elements(callback, "statuses");
+    if statuses.is_empty() {
+        return CallbackRead::Ignored(has("errors").then_some(Reason::AccountEvent));
+    }
+    Part::all(statuses.iter().map(|status| meta_status::read(status, error)))
 }

@@ -1,19 +1,26 @@
 //! Msgai (a label of Splashify Pro). It builds Meta's envelope itself from a stored template, and its
 //! errors are sentences: the status alone tells little.
+//!
+//! A callback is one event of one message and comes once: one that is lost is lost. It may be signed, though the
+//! header is not documented (`signature_header`). What a send put into `callbackData` comes back in it.
 
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 
-use otpd_core::{Outcome, Rate, Reason, Scope, SendJob, TemplateChoice, UnixMs};
+use otpd_core::{DeliveryStatus, Outcome, Rate, Reason, Scope, SendJob, TemplateChoice, UnixMs};
 
 use crate::answer::Reading;
-use crate::echo::echo;
+use crate::echo::{echo, job_in};
 use crate::endpoint::{Endpoint, SetupError, json, url};
 use crate::generic::{Verdict, accepted, account, by_status, not_sent, permanent};
 use crate::meta_codes::{MetaError, number_in};
+use crate::meta_status::cloud_error;
+use crate::provider_time;
 use crate::retry_after;
 use crate::secret::Secret;
+use crate::update::{CallbackRead, Failure, Part, Told, Update, message_id};
 use crate::whatsapp::Template;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -162,6 +169,43 @@ fn limit_in(message: &str) -> Option<Rate> {
     let (_, rest) = message.split_once("Limit:")?;
     let (count, _) = rest.split_once("requests/minute")?;
     Rate::new(count.trim().parse().ok()?, MINUTE).ok()
+}
+
+/// `{"event", "timestamp", "data": {"message_id", "callbackData"}}`. An event is written with a dot or with an
+/// underscore. It stands in a header too, which is not looked at: a signature does not cover it.
+pub(crate) fn told(callback: &Value) -> CallbackRead {
+    let Some(event) = callback.get("event").and_then(Value::as_str) else {
+        return CallbackRead::Malformed("has no `event`");
+    };
+    Part::all([event_of(&event.trim().to_ascii_lowercase().replace('_', "."), callback)])
+}
+
+fn event_of(event: &str, body: &Value) -> Part {
+    let data = body.get("data").unwrap_or(&Value::Null);
+    let news = |status| Update::new(Told::Delivery(status));
+    let update = match event {
+        "message.sent" => news(DeliveryStatus::Sent),
+        "message.delivered" => news(DeliveryStatus::Delivered),
+        "message.read" => news(DeliveryStatus::Read),
+        "message.failed" => Update::failed(failure(data)),
+        "wallet.low" | "wallet.empty" => return Part::Ignored(Some(Reason::AccountEvent)),
+        other if other.starts_with("message.") => return Part::Ignored(Some(Reason::UnknownStatus)),
+        _ => return Part::Ignored(None),
+    };
+    let id = message_id(data, &["message_id", "messageId"]);
+    let echoed = data.get("callbackData").or_else(|| body.get("callbackData"));
+    let job = echoed.and_then(Value::as_str).and_then(job_in);
+    if id.is_none() && job.is_none() {
+        return Part::Malformed("has no `message_id`");
+    }
+    Part::News(Update { message_id: id, job, at: provider_time::field(body, "timestamp"), ..update })
+}
+
+/// Why a message failed. Undocumented; where Meta's number stands in a sentence it means what it does in an answer.
+fn failure(data: &Value) -> Failure {
+    let sentence = |field: &&str| data.get(field).and_then(Value::as_str).and_then(number_in);
+    let code = ["error", "reason", "message", "error_message"].iter().find_map(sentence);
+    code.map_or(Failure::UNKNOWN, |code| cloud_error(code).into())
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! 1MSG: Meta's template in an envelope of its own, and answers that speak through `sent` and a
 //! sentence. An HTTP 200 with `sent: false` is its usual way to refuse; only with a `jobId` is it a
 //! message that still waits in its queue, which must not be sent again.
+//!
+//! Its callbacks are not signed and have three shapes, by the channel's settings: all three are read.
 
+use reqwest::Url;
 use serde::Serialize;
+use serde_json::Value;
 
 use otpd_core::{MessageId, Outcome, Reason, Scope, SendJob, TemplateChoice};
 
@@ -10,11 +14,15 @@ use crate::answer::Reading;
 use crate::endpoint::{Endpoint, SetupError, json, path_part, url};
 use crate::generic::{Verdict, accepted, account, by_status, permanent};
 use crate::meta_codes::{MetaError, number_in};
+use crate::meta_status::{self, cloud_error};
 use crate::secret::Secret;
+use crate::update::{CallbackRead, Part, elements};
 use crate::whatsapp::{ButtonIndex, Component, Template, components};
 
 pub(crate) struct OneMsg {
     template: TemplateChoice,
+    /// Where the state of a message is asked for.
+    hook_info: Url,
 }
 
 #[derive(Serialize)]
@@ -42,7 +50,14 @@ impl OneMsg {
         path_part("channel_id", channel_id)?;
         let endpoint = Endpoint::new(url(base_url, &[channel_id, "sendTemplate"])?)
             .with_authorization("Bearer ", "token", token)?;
-        Ok((endpoint, Self { template }))
+        Ok((endpoint, Self { template, hook_info: url(base_url, &[channel_id, "hookInfo"])? }))
+    }
+
+    /// Where the state of this message is asked for.
+    pub(crate) fn poll(&self, id: &MessageId) -> Url {
+        let mut url = self.hook_info.clone();
+        url.query_pairs_mut().append_pair("messageId", id.as_str());
+        url
     }
 
     pub(crate) fn body(&self, job: &SendJob) -> Result<bytes::Bytes, Reason> {
@@ -111,4 +126,18 @@ fn about_the_template(answer: &Reading<'_>) -> Verdict {
     let is_missing = message.contains("namespace") || message.contains("template is not defined");
     let reason = if is_missing { Reason::TemplateMissing } else { Reason::TemplateParamMismatch };
     permanent(reason, Scope::Template).into()
+}
+
+/// `ack[]` (the usual shape), `hooks[]` (what `hookInfo` answers too), or Meta's own `entry[]` (`rawHooks`). Incoming
+/// `messages[]` are ignored.
+pub(crate) fn told(callback: &Value) -> CallbackRead {
+    let of_meta = elements(callback, "entry").iter().flat_map(|entry| elements(entry, "changes"));
+    let of_meta = of_meta.filter_map(|change| change.get("value"));
+    let statuses = ["ack", "hooks"].into_iter().flat_map(|shape| elements(callback, shape));
+    let statuses = statuses.chain(of_meta.flat_map(|value| elements(value, "statuses")));
+    let is_one = ["ack", "hooks", "entry", "messages"].into_iter().any(|shape| callback.get(shape).is_some());
+    if !is_one {
+        return CallbackRead::Malformed("has neither `ack` nor `hooks` nor `entry`");
+    }
+    Part::all(statuses.map(|status| meta_status::read(status, cloud_error)))
 }

@@ -59,7 +59,8 @@ pub enum ProviderSettings {
         app_id: Secret,
         /// Header `API-Key`.
         api_key: Secret,
-        /// Where Verihubs reports deliveries; not sent when absent.
+        /// Where Verihubs reports deliveries, without the job, which is added as the last part of the path; not sent
+        /// when absent.
         callback_url: Option<String>,
         /// Name and language.
         template: TemplateChoice,

@@ -1,11 +1,13 @@
-//! Whatever a provider answers: it is read, without a panic and without repeating a secret.
+//! Whatever a provider answers or calls back with: it is read, without a panic and without repeating a secret.
 #![allow(clippy::unwrap_used, reason = "tests, and what they call")]
 
 mod common;
 
 use http::{HeaderMap, HeaderValue};
 use otpd_core::{Class, SendJob};
-use otpd_providers::{Answer, Kind};
+use otpd_providers::{
+    Answer, Callback, CallbackKeys, CallbackMethod, CallbackRead, CallbackReader, Kind, MAX_STATUSES, Secret,
+};
 use proptest::prelude::*;
 
 use common::{NOW, PHONE, SECRETS, adapter};
@@ -98,4 +100,75 @@ proptest! {
             prop_assert!(!shown.contains(&format!(" {code} ")) && shown.len() < 40, "{shown}");
         }
     }
+
+    #[test]
+    fn any_callback_is_read(
+        body in callback_body(),
+        query in prop_oneof!["[a-z_.=&%+0-9]{0,60}", any::<String>()],
+        job in prop::option::of(".{0,70}"),
+        signature in ".{0,80}",
+        is_get in any::<bool>(),
+        is_signed in any::<bool>(),
+    ) {
+        let mut headers = HeaderMap::new();
+        for name in ["x-hub-signature-256", "x-webhook-signature", "x-webhook-event"] {
+            if let Ok(value) = HeaderValue::from_str(&signature) {
+                headers.insert(name, value);
+            }
+        }
+        for kind in Kind::ALL {
+            let keys = CallbackKeys {
+                signature: is_signed.then(|| Secret::new(SECRETS[0])),
+                verify_token: Some(Secret::new(SECRETS[1])),
+                ..CallbackKeys::default()
+            };
+            let reader = CallbackReader::new(kind, &keys);
+            let method = if is_get { CallbackMethod::Get } else { CallbackMethod::Post };
+            let read = reader.read(&Callback { method, query: &query, job: job.as_deref(), headers: &headers, body: &body });
+            if let CallbackRead::Updates(updates) = &read {
+                prop_assert!((1..=MAX_STATUSES).contains(&updates.len()));
+                prop_assert!(updates.iter().all(|u| u.message_id.is_some() || u.job.is_some()));
+                prop_assert!(!is_signed || !matches!(kind, Kind::MetaCloud | Kind::Msgai), "signed by chance");
+            }
+            let shown = format!("{read:?}");
+            prop_assert!(!shown.contains(PHONE) && !shown.contains("482910"), "{shown}");
+        }
+    }
+}
+
+/// Any bytes, and the shapes of callbacks with something odd in them.
+fn callback_body() -> impl Strategy<Value = Vec<u8>> {
+    let shape = prop::sample::select(vec![
+        r#"{"ack":[{"id":{},"chatId":"628123456890@c.us","status":{},"timestamp":{}}],"instanceId":{}}"#,
+        r#"{"hooks":[{"id":{},"status":"failed","errors":[{"code":{}}]},{}]}"#,
+        r#"{"entry":[{"changes":[{"field":{},"value":{"statuses":[{"id":"a","status":{},"timestamp":{},"biz_opaque_callback_data":{}}]}}]}]}"#,
+        r#"{"entry":[{"changes":{}},{}]}"#,
+        r#"{"statuses":[{"id":{},"status":"failed","recipient_id":"628123456890","errors":[{"code":{},"title":{}}]}]}"#,
+        r#"{"session_id":{},"status":{}}"#,
+        "session_id={}&status={}",
+        r#"{"uuid":{},"to":"628123456890","text":"482910","status":{},"timestamp":{}}"#,
+        r#"{"list":[{"uuid":"a","status":"DELIVERED","text":"482910","delivery_timestamp":{}}]}"#,
+        r#"{"event":{},"timestamp":{},"data":{"message_id":{},"callbackData":{}}}"#,
+        r#"{"event":"message.failed","data":{"message_id":"a","error":{}}}"#,
+    ]);
+    let value = prop_oneof![
+        "-?[0-9]{1,30}(e[0-9]{1,4})?",
+        prop::sample::select(vec![
+            "null",
+            "true",
+            "[]",
+            "{}",
+            "\"sent\"",
+            "\"FAILED\"",
+            "\"message_read\"",
+            "1e400"
+        ])
+        .prop_map(ToOwned::to_owned),
+        any::<String>().prop_map(|text| serde_json::to_string(&text).unwrap()),
+        any::<String>(),
+    ];
+    prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..300),
+        (shape, value).prop_map(|(shape, value)| shape.replace("{}", &value).into_bytes()),
+    ]
 }

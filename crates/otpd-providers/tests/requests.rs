@@ -100,7 +100,7 @@ fn verihubs() {
         &headers,
         concat!(
             r#"{"msisdn":"628123456890","otp":"482910","time_limit":"90","lang_code":"en","#,
-            r#""callback_url":"https://cb.example/callbacks/verihubs/t0ken"}"#,
+            r#""callback_url":"https://cb.example/callbacks/verihubs/t0ken/job-1"}"#,
         ),
     );
     // A code that is of no use any more still has a time limit that Verihubs takes.
@@ -169,6 +169,32 @@ fn metadata_is_echoed() {
     let echo = r#"{"job":"job-1","metadata":{"order":"A-7"}}"#;
     assert_eq!(body_of(&adapter(Kind::MetaCloud, "https://a"), &job)["biz_opaque_callback_data"], echo);
     assert_eq!(body_of(&adapter(Kind::Msgai, "https://a"), &job)["callbackData"], echo);
+}
+
+#[test]
+fn each_job_has_its_callback_address_at_verihubs() {
+    let verihubs = |callback_url: &str| {
+        Adapter::new(ProviderSettings::Verihubs {
+            base_url: "https://a".into(),
+            app_id: Secret::new("a"),
+            api_key: Secret::new("k"),
+            callback_url: Some(callback_url.into()),
+            template: TemplateChoice::default(),
+        })
+    };
+    for (base, id, address) in [
+        ("https://cb.example/cb/v/t", "A.b_c-9", "https://cb.example/cb/v/t/A.b_c-9"),
+        ("http://cb.example/", "j", "http://cb.example/j"),
+        ("https://cb.example/t", "..", "https://cb.example/t"),
+        ("https://cb.example/t", ".", "https://cb.example/t"),
+    ] {
+        let job = format!(r#"{{"id":"{id}","to":"+628123456890","code":"482910"}}"#);
+        let job = otpd_core::SendJob::parse(job.as_bytes(), NOW).unwrap();
+        assert_eq!(body_of(&verihubs(base).unwrap(), &job)["callback_url"], address, "{id}");
+    }
+    for bad in ["", "cb.example/t", "ftp://cb.example", "https://cb.example?x=1", "https://cb.example/#t"] {
+        assert!(matches!(verihubs(bad), Err(SetupError::Setting { key: "callback_url", .. })), "{bad}");
+    }
 }
 
 #[test]

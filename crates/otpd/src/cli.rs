@@ -129,6 +129,19 @@ pub struct MockArgs {
     /// `msgai:goaway=1%,refused=1%`.
     #[arg(long = "fault", value_name = "KIND:FAULT=WHEN,...")]
     pub faults: Vec<String>,
+    /// Where a kind calls back, such as `msgai=http://127.0.0.1:8080/callbacks/msgai/TOKEN`.
+    #[arg(long = "callback", value_name = "KIND=URL")]
+    pub callbacks: Vec<String>,
+    /// How long until a message of a kind is delivered, written as a latency.
+    #[arg(long = "callback-delay", value_name = "KIND=TIME")]
+    pub callback_delays: Vec<String>,
+    /// What becomes of which share of a kind's messages and callbacks:
+    /// `verihubs:undelivered=5%,failed=2%,read=50%,silent=1%,early=5%,shuffled=10%,twice=10%`.
+    #[arg(long = "callback-share", value_name = "KIND:WHAT=SHARE,...")]
+    pub callback_shares: Vec<String>,
+    /// What a kind signs its callbacks with (meta_cloud, msgai).
+    #[arg(long = "callback-secret", value_name = "KIND=SECRET")]
+    pub callback_secrets: Vec<String>,
     /// Speaks HTTPS, with a certificate of an authority that is made now and whose own certificate is written
     /// into this file: a provider's config trusts it by `ca = { file = "FILE" }`.
     #[arg(long, value_name = "FILE")]
