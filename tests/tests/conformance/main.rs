@@ -8,6 +8,7 @@ mod deliveries;
 mod ground;
 mod letters;
 mod settling;
+mod telling;
 mod topology;
 
 use ground::Ground;
@@ -55,6 +56,10 @@ kept_by_both! {
         facts_keep_their_order
         a_flush_ends_when_all_before_it_is_safe
         a_follower_gets_what_was_and_what_comes
+    }
+    telling {
+        a_told_fact_is_on_the_stream_once
+        the_listeners_of_this_process_hear_a_told_fact
     }
     letters {
         letters_are_listed_by_filter_and_stay

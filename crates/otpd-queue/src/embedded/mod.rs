@@ -19,6 +19,7 @@ mod lanes;
 mod letters;
 mod owner;
 mod retire;
+mod telling;
 mod topology;
 mod writer;
 
@@ -48,7 +49,7 @@ use self::writer::Writer;
 use crate::alive::Alive;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
-use crate::listen::{Listener, Listeners, News, When};
+use crate::listen::{Following, Listener, Listeners, News, When};
 use crate::plan::{Applied, Difference, Plan, Standing};
 use crate::retire::{Leftovers, Retired, Trial};
 use crate::seam::{
@@ -256,21 +257,22 @@ impl Embedded {
         self.read(move |file| topology::compare(file, &plan)).await
     }
 
-    /// See [`Queue::follow`](crate::Queue::follow).
+    /// See [`Queue::follow_marked`](crate::Queue::follow_marked).
     ///
     /// # Errors
     /// [`QueueError::File`].
-    pub async fn follow(&self, back: Duration) -> Result<mpsc::Receiver<Fact>, QueueError> {
+    pub async fn follow_marked(&self, back: Duration) -> Result<Following, QueueError> {
         let since = now().minus(back);
-        let after = self.read(move |file| facts::last_before(file, since)).await?;
+        let place = self.read(move |file| Ok((facts::last_before(file, since)?, facts::last(file)?))).await?;
         let shared = self.shared.clone();
         let file = file::reader(&shared.path).map_err(|e| shared.error(&e))?;
         let (facts, followed) = mpsc::channel(FOLLOWED);
+        let (reached, caught_up) = oneshot::channel();
         std::thread::Builder::new()
             .name("otpd-follow".into())
-            .spawn(move || facts::follow(&file, after, &facts, &shared.closed))
+            .spawn(move || facts::follow(&file, place, &facts, reached, &shared.closed))
             .map_err(|e| self.shared.unusable(format!("no thread to follow it: {e}")))?;
-        Ok(followed)
+        Ok(Following { facts: followed, caught_up })
     }
 
     /// See [`Queue::dead_letters`](crate::Queue::dead_letters).
