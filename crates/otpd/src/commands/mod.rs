@@ -4,6 +4,7 @@
 pub mod config;
 pub mod dead;
 pub mod demo;
+pub mod gateway;
 pub mod health;
 pub mod load;
 pub mod mock;
