@@ -193,6 +193,12 @@ impl Scene {
         WorkerProcess::new(child, admin)
     }
 
+    /// The file with the scene's config.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
     /// Rewrites the config as `edit` makes it of the text that is there.
     ///
     /// # Panics

@@ -20,7 +20,7 @@ mod settler;
 pub use alive::Alive;
 pub use dead::{DeadFilter, DeadLetter};
 pub use error::QueueError;
-pub use listen::{Deaf, Listener, News, When};
+pub use listen::{Deaf, Following, Listener, News, When};
 pub use plan::{Applied, Difference, LanePlan, Owners, Plan, Standing};
 pub use queue::Queue;
 pub use retire::{Leftovers, Retired, Trial};

@@ -9,6 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otpd_core::{Fact, ProviderName};
+use tokio::sync::{mpsc, oneshot};
+
+/// Facts on their way to a follower.
+#[derive(Debug)]
+pub struct Following {
+    /// The facts, oldest first.
+    pub facts: mpsc::Receiver<Fact>,
+    /// Is answered when every fact that was there at the beginning is among `facts`; those may still wait there.
+    pub caught_up: oneshot::Receiver<()>,
+}
 
 /// When a piece of news was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::embedded::Embedded;
 use crate::error::QueueError;
-use crate::listen::Listener;
+use crate::listen::{Following, Listener};
 use crate::plan::{Applied, Difference, Standing};
 use crate::rabbitmq::{Rabbit, ReadAccess};
 use crate::retire::{Leftovers, Retired, Trial};
@@ -86,6 +86,18 @@ impl Queue {
         either!(self, q => q.enqueue(route, job, body, trace).await)
     }
 
+    /// Puts a fact on the stream; returns when it is safe (confirmed, or committed). For facts that no lane tells:
+    /// what a provider says in a callback. The listeners of every process hear it, those of this one included.
+    /// A file has one process with listeners; a fact told by another process of the same file is read there by
+    /// [`Queue::follow`] alone.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`] where no confirm came within 5 s, the fact may then be on the stream or not; tell it
+    /// again: it has the same event id. [`QueueError::Unroutable`], [`QueueError::Refused`], [`QueueError::File`].
+    pub async fn tell(&self, fact: &Fact) -> Result<(), QueueError> {
+        either!(self, q => q.tell(fact).await)
+    }
+
     /// Makes the topology as planned. Checks first: where something differs, nothing is touched.
     ///
     /// # Errors
@@ -154,7 +166,15 @@ impl Queue {
     /// # Errors
     /// [`QueueError::Away`], [`QueueError::Refused`].
     pub async fn follow(&self, back: Duration) -> Result<mpsc::Receiver<Fact>, QueueError> {
-        either!(self, q => q.follow(back).await)
+        Ok(self.follow_marked(back).await?.facts)
+    }
+
+    /// The same, and says when it has caught up.
+    ///
+    /// # Errors
+    /// As [`Queue::follow`].
+    pub async fn follow_marked(&self, back: Duration) -> Result<Following, QueueError> {
+        either!(self, q => q.follow_marked(back).await)
     }
 
     /// The facts of one job from the last `back`, in the order in which they were written: all that were confirmed

@@ -11,11 +11,15 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use otpd_core::ProviderName;
+use otpd_gateway::Gateway;
 use otpd_queue::Queue;
 use otpd_worker::{LaneState, Metrics};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::failure::Failure;
 
 /// The lanes, and where each stands.
 pub type Lanes = Vec<(ProviderName, watch::Receiver<LaneState>)>;
@@ -23,8 +27,11 @@ pub type Lanes = Vec<(ProviderName, watch::Receiver<LaneState>)>;
 /// What the admin port shows.
 #[derive(Clone)]
 pub struct Shown {
-    /// Where each lane stands; empty until broker and topology were found and the lanes opened.
-    pub lanes: Arc<OnceLock<Lanes>>,
+    /// Where each lane stands, in a process that has lanes; empty until broker and topology were found and the
+    /// lanes opened.
+    pub lanes: Option<Arc<OnceLock<Lanes>>>,
+    /// The gateway, in a process that has one.
+    pub gateway: Option<Gateway>,
     /// The queue, which says whether this process knows what the fleet did lately.
     pub queue: Queue,
     /// The counters.
@@ -56,21 +63,52 @@ pub async fn serve(listen: SocketAddr, shown: Shown, stop: CancellationToken) ->
     Ok(at)
 }
 
+/// The same at the address of the config.
+///
+/// # Errors
+/// Where it cannot be listened on.
+pub(crate) async fn listen(
+    config: &Config,
+    shown: Shown,
+    stop: CancellationToken,
+) -> Result<SocketAddr, Failure> {
+    serve(config.admin_listen, shown, stop).await.map_err(|e| {
+        Failure::Failed(format!("admin.listen = \"{}\" cannot be used: {e}", config.admin_listen))
+    })
+}
+
 /// Alive: this handler ran, so the event loop turns. Neither broker nor providers matter here, or
 /// their outage would restart every worker.
 async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// Ready: every lane consumes, and could be taken over at once: the facts of the last minutes are known. One line
-/// per lane.
+/// Ready: every lane consumes, and could be taken over at once: the facts of the last minutes are known; and the
+/// gateway reaches the queue and knows the states of jobs. One line each.
 async fn ready(State(shown): State<Shown>) -> Response {
-    let Some(lanes) = shown.lanes.get() else {
-        return (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "waiting for the broker, or for its topology (the log says which)\n",
-        )
-            .into_response();
+    let (lanes, gateway) = (shown.lanes.as_deref(), shown.gateway.as_ref());
+    let parts = [lanes.map(|lanes| lanes_ready(lanes, &shown.queue)), gateway.map(gateway_ready)];
+    let mut status = StatusCode::OK;
+    let mut text = String::new();
+    for (is_ready, words) in parts.into_iter().flatten() {
+        if !is_ready {
+            status = StatusCode::SERVICE_UNAVAILABLE;
+        }
+        text.push_str(&words);
+    }
+    (status, text).into_response()
+}
+
+fn gateway_ready(gateway: &Gateway) -> (bool, String) {
+    match gateway.not_ready() {
+        None => (true, "gateway: ready\n".to_owned()),
+        Some(why) => (false, format!("gateway: {why}\n")),
+    }
+}
+
+fn lanes_ready(lanes: &OnceLock<Lanes>, queue: &Queue) -> (bool, String) {
+    let Some(lanes) = lanes.get() else {
+        return (false, "waiting for the broker, or for its topology (the log says which)\n".to_owned());
     };
     let mut text = String::new();
     let mut all = true;
@@ -86,12 +124,11 @@ async fn ready(State(shown): State<Shown>) -> Response {
         all &= open;
         text.push_str(&format!("{provider}: {word}\n"));
     }
-    if !shown.queue.has_caught_up() {
+    if !queue.has_caught_up() {
         all = false;
         text.push_str("reading the facts of the last minutes\n");
     }
-    let status = if all { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, text).into_response()
+    (all, text)
 }
 
 async fn metrics(State(shown): State<Shown>) -> Response {

@@ -54,7 +54,12 @@ impl Common {
     /// Where this process's config comes from.
     #[must_use]
     pub fn sources(&self) -> Sources {
-        Sources { file: self.config.clone(), environment: Environment::of_process(), sets: self.sets.clone() }
+        Sources {
+            file: self.config.clone(),
+            environment: Environment::of_process(),
+            sets: self.sets.clone(),
+            ..Sources::default()
+        }
     }
 }
 
@@ -63,8 +68,12 @@ impl Common {
 pub enum Command {
     /// Shows it all in under a minute: embedded queue, mock providers with real ceilings and faults.
     Demo(DemoArgs),
+    /// Gateway and worker in one process, until SIGTERM. Without `broker.url` the queue is the file ./otpd.db.
+    Serve,
     /// Works: takes jobs from the queue and sends them, until SIGTERM.
     Worker,
+    /// HTTP in: takes jobs, tells their states, and hears what providers say, until SIGTERM.
+    Gateway,
     /// Runs mock providers of all kinds on one port, for load tests and demos, until Ctrl-C.
     Mock(MockArgs),
     /// Puts one job into the queue, and with --wait follows it to its end.

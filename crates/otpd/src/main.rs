@@ -9,6 +9,7 @@ use otpd::cli::{Cli, Command, Common, SendArgs};
 use otpd::config::Config;
 use otpd::failure::Failure;
 use otpd::reload::Log;
+use otpd::reload::snapshot::Role;
 use otpd::{commands, output, telemetry};
 
 /// Half the CPU time of glibc's allocator where threads hand memory to each other.
@@ -49,7 +50,9 @@ fn run(cli: Cli) -> Result<ExitCode, Failure> {
             Command::Topology(command) => commands::topology::run(command, &sources.load()?.config).await,
             Command::Health(args) => commands::health::run(args, &sources).await,
             Command::Demo(args) => commands::demo::run(args).await.map(|()| ExitCode::SUCCESS),
-            Command::Worker => worker(&cli.common).await,
+            Command::Serve => process(&cli.common, Role::Both).await,
+            Command::Worker => process(&cli.common, Role::Worker).await,
+            Command::Gateway => process(&cli.common, Role::Gateway).await,
         }
     })
 }
@@ -73,8 +76,11 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     builder.enable_all().build()
 }
 
-async fn worker(common: &Common) -> Result<ExitCode, Failure> {
-    let sources = common.sources();
+async fn process(common: &Common, role: Role) -> Result<ExitCode, Failure> {
+    let mut sources = common.sources();
+    if role == Role::Both {
+        sources.default_url = "embedded:./otpd.db";
+    }
     let loaded = sources.load()?;
     let filter = common.log_level.as_deref().unwrap_or(&loaded.config.telemetry.log_level);
     let telemetry = telemetry::start(filter, &loaded.config.telemetry).map_err(Failure::Usage)?;
@@ -82,7 +88,10 @@ async fn worker(common: &Common) -> Result<ExitCode, Failure> {
     for warning in &loaded.warnings.0 {
         tracing::warn!("{warning}");
     }
-    let ended = commands::worker::run(loaded, sources, log).await;
+    let ended = match role {
+        Role::Gateway => commands::gateway::run(loaded, sources, log).await,
+        Role::Worker | Role::Both => commands::worker::run(loaded, sources, log, role).await,
+    };
     telemetry.finish().await;
     ended.map(|()| ExitCode::SUCCESS)
 }

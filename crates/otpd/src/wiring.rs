@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use otpd_core::ProviderName;
-use otpd_providers::Transport;
+use otpd_gateway::{CallbackSource, Settings};
+use otpd_providers::{CallbackKeys, CallbackReader, Kind, Transport};
 use otpd_worker::{Board, Clock, LaneSettings, Memory, Orders, RecipientKeys, Shared};
 
-use crate::config::{Config, Environment, OpenProvider, ProviderConfig};
+use crate::config::{CallbackSecrets, Config, Environment, Issues, OpenProvider, ProviderConfig};
 use crate::failure::Failure;
 
 /// The ways to the providers, by name.
@@ -85,4 +86,49 @@ pub(crate) fn orders(config: &Config, transports: &Transports) -> Vec<Orders<Tra
         })
     };
     config.providers.iter().filter_map(order).collect()
+}
+
+/// The gateway's own clocks are the worker's.
+pub(crate) fn gateway_clock(clock: Clock) -> otpd_gateway::Clock {
+    otpd_gateway::Clock::new(move || clock.mono(), move || clock.wall())
+}
+
+/// What a gateway goes by. Of the secrets only those of callbacks and of the hook are read.
+///
+/// # Errors
+/// Every secret that is missing or cannot be used.
+pub(crate) fn gateway(config: &Config, environment: &Environment) -> Result<Settings, Issues> {
+    let mut issues = Issues::default();
+    let mut callbacks = Vec::new();
+    for provider in &config.providers {
+        match provider.callbacks(environment) {
+            Ok(secrets) => callbacks.extend(callback(provider, secrets)),
+            Err(more) => issues.0.extend(more.0),
+        }
+    }
+    let supabase = match config.gateway.hook(environment) {
+        Ok(hook) => hook,
+        Err(more) => {
+            issues.0.extend(more.0);
+            None
+        }
+    };
+    let routes = config.routes.all().into_iter().map(|route| route.name.clone()).collect();
+    if issues.0.is_empty() {
+        Ok(Settings { routes, keys: config.gateway.keys.clone(), callbacks, supabase })
+    } else {
+        Err(issues)
+    }
+}
+
+/// How a provider's callbacks are read, where it may call back.
+fn callback(provider: &ProviderConfig, secrets: CallbackSecrets) -> Option<CallbackSource> {
+    let signature = match provider.kind {
+        Kind::MetaCloud => secrets.app,
+        Kind::Msgai => secrets.signature,
+        Kind::Verihubs | Kind::OneMsg | Kind::MetaOnPrem | Kind::Betatel => None,
+    };
+    let keys = CallbackKeys { signature, verify_token: secrets.verify, ..CallbackKeys::default() };
+    let reader = CallbackReader::new(provider.kind, &keys);
+    Some(CallbackSource { provider: provider.name.clone(), token: secrets.token?, reader })
 }

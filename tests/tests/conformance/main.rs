@@ -8,6 +8,7 @@ mod deliveries;
 mod ground;
 mod letters;
 mod settling;
+mod telling;
 mod topology;
 
 use ground::Ground;
@@ -56,6 +57,10 @@ kept_by_both! {
         a_flush_ends_when_all_before_it_is_safe
         a_follower_gets_what_was_and_what_comes
         the_story_of_a_job_is_all_that_was_confirmed
+    }
+    telling {
+        a_told_fact_is_on_the_stream_once
+        the_listeners_of_this_process_hear_a_told_fact
     }
     letters {
         letters_are_listed_by_filter_and_stay

@@ -17,6 +17,7 @@ use super::jobs::{self, NewJob};
 use super::lanes::{LaneKey, Lanes, Opening};
 use super::letters::{self, Fate};
 use super::retire::{self, Retire};
+use super::telling::Tell;
 use super::{facts, topology};
 use crate::error::QueueError;
 use crate::hidden::debug_without_body;
@@ -54,6 +55,8 @@ pub(super) enum Change {
 pub(super) enum Work {
     /// Put a job on a route.
     Enqueue(Request<Enqueue, ()>),
+    /// Write a fact that no lane tells.
+    Tell(Request<Tell, ()>),
     /// Carry out a lane's settlement; the ticket is held until that is committed.
     Settle(LaneKey, Settlement, Ticket),
     /// Say when everything before is committed.
@@ -118,6 +121,10 @@ impl Work {
     pub(super) fn carry_out(&mut self, round: &mut Round<'_>) -> rusqlite::Result<()> {
         match self {
             Self::Enqueue(request) => request.answer = Some(enqueue(round, &request.question)?),
+            Self::Tell(request) => {
+                facts::insert(round.file, &request.question.fact, &round.shared.source, round.now)?;
+                request.answer = Some(Ok(()));
+            }
             Self::Settle(lane, settlement, _) => settle(round, *lane, settlement)?,
             Self::Flush(_) => {}
             Self::Letters(request) => {
@@ -141,6 +148,10 @@ impl Work {
     pub(super) fn committed(self) {
         match self {
             Self::Enqueue(request) => request.committed(),
+            Self::Tell(request) => {
+                request.question.committed();
+                request.committed();
+            }
             Self::Settle(_, _, mut ticket) => {
                 // One process works on the file, so what is committed is certain.
                 let _ = ticket.take_awaited().map(|awaited| awaited.send(()));
@@ -158,6 +169,7 @@ impl Work {
     pub(super) fn failed(self, error: impl Fn() -> QueueError) -> Option<Self> {
         match self {
             Self::Enqueue(request) => request.failed(error()),
+            Self::Tell(request) => request.failed(error()),
             Self::Letters(request) => request.failed(error()),
             Self::Apply(request) => request.failed(error()),
             Self::Retire(request) => request.failed(error()),

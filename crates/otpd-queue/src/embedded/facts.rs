@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use otpd_core::{Fact, JobId, UnixMs, fact_json, recent};
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::file::{data_version, to_ms};
 
@@ -77,10 +77,18 @@ pub(super) fn forget(file: &Connection, horizon: UnixMs, most: usize) -> rusqlit
     .execute(params![to_ms(horizon), i64::try_from(most).unwrap_or(i64::MAX)])
 }
 
-/// Hands on every fact after `after`, as it comes, until nobody listens or the queue is `closed`.
+/// Hands on every fact after the first of these places, as it comes, until nobody listens or the queue is
+/// `closed`; says when the second place is `reached`.
 /// Runs in a thread of its own: a follower waits for SQLite, and for a slow reader.
-pub(super) fn follow(file: &Connection, mut after: i64, facts: &mpsc::Sender<Fact>, closed: &AtomicBool) {
+pub(super) fn follow(
+    file: &Connection,
+    (mut after, end): (i64, i64),
+    facts: &mpsc::Sender<Fact>,
+    reached: oneshot::Sender<()>,
+    closed: &AtomicBool,
+) {
     let mut seen = None;
+    let mut reached = Some(reached);
     let mut complained = false;
     while !facts.is_closed() && !closed.load(Ordering::Relaxed) {
         let page = news(file, after, &mut seen).unwrap_or_else(|why| {
@@ -96,6 +104,11 @@ pub(super) fn follow(file: &Connection, mut after: i64, facts: &mpsc::Sender<Fac
             if fact.is_some_and(|f| facts.blocking_send(f).is_err()) {
                 return;
             }
+        }
+        // What stood at the end may have been forgotten meanwhile: then the newest facts are read.
+        if after >= end || (seen.is_some() && !more) {
+            // Whoever follows may not care.
+            let _ = reached.take().map(|reached| reached.send(()));
         }
         if !more {
             std::thread::sleep(POLL);
@@ -126,6 +139,6 @@ fn read(file: &Connection, after: i64, most: usize) -> rusqlite::Result<Vec<Plac
         .collect()
 }
 
-fn last(file: &Connection) -> rusqlite::Result<i64> {
+pub(super) fn last(file: &Connection) -> rusqlite::Result<i64> {
     file.query_row("SELECT coalesce(max(seq), 0) FROM facts", [], |row| row.get(0))
 }

@@ -19,6 +19,7 @@ mod lanes;
 mod letters;
 mod owner;
 mod retire;
+mod telling;
 mod topology;
 mod watch;
 mod writer;

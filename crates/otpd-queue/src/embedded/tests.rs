@@ -427,7 +427,7 @@ async fn on_a_full_disk_senders_are_told_and_settlements_wait() {
     // Somebody makes room.
     folder.sql("DELETE FROM jobs");
     tokio::time::timeout(Duration::from_secs(20), flushed).await.unwrap().unwrap();
-    let mut told = queue.follow(Duration::from_secs(60)).await.unwrap();
+    let mut told = queue.follow_marked(Duration::from_secs(60)).await.unwrap().facts;
     for attempt in 0..50 {
         assert_eq!(told.recv().await.unwrap().attempt, attempt);
     }

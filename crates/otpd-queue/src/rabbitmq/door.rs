@@ -1,7 +1,8 @@
-//! Putting jobs on routes for many callers at once (the gateway's requests).
+//! Putting jobs on routes, and facts on the stream, for many callers at once (the gateway's requests).
 //!
 //! One task owns the channel and publishes what has gathered, up to a window at a time. A caller
-//! waits at most 5 s: then it is told that nobody knows, and may ask again with the same id.
+//! waits at most 5 s: then it is told that nobody knows, and may ask again with the same id. Jobs and facts
+//! have a door each, so that a full lane does not hold up facts.
 
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ impl Door {
         Self(jobs)
     }
 
-    /// Publishes one job and waits for its confirm.
+    /// Publishes one message and waits for its confirm.
     ///
     /// # Errors
     /// [`QueueError::Unroutable`], [`QueueError::Away`], [`QueueError::Refused`].
@@ -47,7 +48,7 @@ impl Door {
         match tokio::time::timeout(PATIENCE, brought).await {
             Ok(Some(answer)) => answer,
             Ok(None) => Err(away("this queue was closed")),
-            Err(_) => Err(away("no confirm within 5 s; the job may or may not be queued")),
+            Err(_) => Err(away("no confirm within 5 s; the message may or may not be there")),
         }
     }
 }

@@ -59,6 +59,7 @@ use self::apply::{On, Writer};
 use self::consume::{Lane, Orders};
 use self::dead_letters::Pile;
 use self::door::Door;
+use self::follow::Mark;
 use self::link::{Frames, Link};
 use self::moving::Moving;
 pub use self::nodes::{Access, Nodes, ReadAccess};
@@ -69,7 +70,7 @@ use self::settle::Settling;
 use crate::alive::Alive;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
-use crate::listen::Listener;
+use crate::listen::{Following, Listener};
 use crate::plan::{Applied, Difference, Plan, Standing};
 use crate::retire::{Leftovers, Retired, Trial};
 use crate::seam::{Checkpoint, LaneQueue, LaneSpec, LaneStop, Proof, QueueNames, Settler, TraceContext};
@@ -98,6 +99,7 @@ struct Inner {
     reader: Reader,
     observers: Observers,
     door: OnceLock<Door>,
+    facts: OnceLock<Door>,
 }
 
 impl fmt::Debug for Rabbit {
@@ -128,6 +130,7 @@ impl Rabbit {
             source,
             nodes,
             door: OnceLock::new(),
+            facts: OnceLock::new(),
         }))
     }
 
@@ -222,6 +225,21 @@ impl Rabbit {
         door.bring(wire::job(&self.0.plan, route, job, body, clock::now(), trace), &self.0.nodes).await
     }
 
+    /// Puts a fact on the stream; see [`crate::Queue::tell`]. It does not carry this process's origin, so the reader
+    /// of this process tells it to the listeners like a fact of another process: once it is on the stream,
+    /// whether the caller still waits or not.
+    ///
+    /// # Errors
+    /// [`QueueError::Unroutable`], [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn tell(&self, fact: &Fact) -> Result<(), QueueError> {
+        let parcel = wire::fact(&self.0.plan, &self.0.source, "", fact);
+        let door = self.0.facts.get_or_init(|| Door::open(self.0.publish.clone()));
+        door.bring(parcel.clone(), &self.0.nodes).await?;
+        self.0.observers.start();
+        self.0.observers.offer(std::iter::once(parcel));
+        Ok(())
+    }
+
     /// Makes the topology as planned. Checks first: where something differs, nothing is touched.
     ///
     /// # Errors
@@ -276,7 +294,17 @@ impl Rabbit {
     /// # Errors
     /// [`QueueError::Away`], [`QueueError::Refused`].
     pub async fn follow(&self, back: Duration) -> Result<mpsc::Receiver<Fact>, QueueError> {
-        follow::follow(self.0.consume.clone(), self.0.plan.clone(), back).await
+        Ok(follow::follow(self.0.consume.clone(), self.0.plan.clone(), back, None).await?.facts)
+    }
+
+    /// The same, and says when it has caught up; see [`crate::Queue::follow_marked`].
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn follow_marked(&self, back: Duration) -> Result<Following, QueueError> {
+        let publisher = Publisher::new(self.0.publish.clone(), Proof::default());
+        let mark = Mark { publisher, source: self.0.source.clone() };
+        follow::follow(self.0.consume.clone(), self.0.plan.clone(), back, Some(mark)).await
     }
 
     /// The facts of one job from the last `back`; see [`Queue::story`](crate::Queue::story).

@@ -11,7 +11,7 @@ use crate::config::value::Time;
 use crate::config::{Config, Issue, Issues, Severity, Sources};
 use crate::failure::Failure;
 use crate::reload::difference::Change;
-use crate::reload::snapshot::Snapshot;
+use crate::reload::snapshot::{Role, Snapshot};
 use crate::reload::waiting::Divided;
 use crate::{output, schema};
 
@@ -30,7 +30,8 @@ pub fn run(command: &ConfigCommand, sources: &Sources) -> Result<ExitCode, Failu
         }
         ConfigCommand::Diff { old, new, restart_only, json } => {
             let read = |file: &Path| {
-                Snapshot::read(&Sources { file: Some(file.to_owned()), ..without_secrets(sources) })
+                let sources = Sources { file: Some(file.to_owned()), ..without_secrets(sources) };
+                Snapshot::read(&sources, Role::Both)
             };
             let shown = if json.json { Form::Json } else { Form::Table };
             diff(&read(old)?, &read(new)?, shown, *restart_only)
@@ -101,6 +102,9 @@ fn examine(sources: &Sources) -> (Option<Config>, Issues) {
             let mut issues = loaded.warnings;
             let opened = loaded.config.open_providers(&sources.environment);
             if let Err(more) = opened {
+                issues.0.extend(more.0);
+            }
+            if let Err(more) = loaded.config.gateway.hook(&sources.environment) {
                 issues.0.extend(more.0);
             }
             (Some(loaded.config), issues)

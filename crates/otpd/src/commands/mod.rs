@@ -6,6 +6,7 @@ pub mod dead;
 pub mod demo;
 pub mod doctor;
 pub mod explain;
+pub mod gateway;
 pub mod health;
 pub mod load;
 pub mod mock;

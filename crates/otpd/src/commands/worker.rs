@@ -1,5 +1,5 @@
 //! `otpd worker`: open the queue, run the lanes, answer on the admin port, follow the config, drain on
-//! SIGTERM.
+//! SIGTERM. `otpd serve` is the same with a gateway in the process.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -10,10 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Shown};
+use crate::commands::gateway::{self, Running};
 use crate::config::{Loaded, Sources};
 use crate::failure::Failure;
-use crate::reload::snapshot::Snapshot;
-use crate::reload::{Log, Reloader, Reloads, Start};
+use crate::reload::snapshot::{Role, Snapshot};
+use crate::reload::{Log, Reloader, Reloads, Start, Told};
 use crate::{memory_metrics, open, queue_metrics, signals, version, wiring};
 
 /// How long connections may take to end in order.
@@ -25,11 +26,11 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 ///
 /// # Errors
 /// Where the config's secrets, the admin port, or the topology are not as they must be.
-pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failure> {
+pub async fn run(loaded: Loaded, sources: Sources, log: Log, role: Role) -> Result<(), Failure> {
     // Before anything else: a SIGHUP that nobody listens to ends the process.
     let hangup = signal(SignalKind::hangup())
         .map_err(|e| Failure::Failed(format!("SIGHUP cannot be listened to: {e}")))?;
-    let in_effect = Snapshot::of(loaded, &sources.environment)?;
+    let in_effect = Snapshot::of(loaded, &sources.environment, role)?;
     let config = &in_effect.config.clone();
     if config.providers.is_empty() {
         return Err(Failure::Usage(
@@ -44,15 +45,25 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
     metrics.built_from(version::VERSION, version::REVISION);
     queue_metrics::register(&metrics, &queue);
     let counted = Reloads::register(&metrics);
+    let gateway = if role.serves() {
+        let settings = wiring::gateway(config, &sources.environment)?;
+        Some(gateway::of(&queue, settings, clock, &metrics))
+    } else {
+        None
+    };
     let mut asked = std::pin::pin!(signals::asked_to_end());
 
     let (opened, ended) = (Arc::new(OnceLock::new()), CancellationToken::new());
-    let shown = Shown { lanes: opened.clone(), queue: queue.clone(), metrics: metrics.clone() };
-    let at = admin::serve(config.admin_listen, shown, ended.clone()).await.map_err(|e| {
-        Failure::Failed(format!("admin.listen = \"{}\" cannot be used: {e}", config.admin_listen))
-    })?;
+    let shown = Shown {
+        lanes: Some(opened.clone()),
+        gateway: gateway.clone(),
+        queue: queue.clone(),
+        metrics: metrics.clone(),
+    };
+    let at = admin::listen(config, shown, ended.clone()).await?;
+    let name = if role.serves() { "serve" } else { "worker" };
     tracing::info!(version = version::VERSION, revision = version::REVISION, queue = %config.broker.address(), lanes = lanes.len(), admin = %at,
-        "otpd worker starts; /readyz, /healthz and /metrics are on the admin port");
+        "otpd {name} starts; /readyz, /healthz and /metrics are on the admin port");
     tokio::select! {
         ready = topology(&queue) => ready?,
         _ = &mut asked => return Ok(()),
@@ -67,15 +78,13 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
     let mut worker =
         Worker::start(&queue, lanes, &shared, clock, &metrics, config.shutdown_grace).map_err(failed)?;
     let _ = opened.set(worker.states());
-    let reloader = Reloader::new(
-        sources,
-        clock,
-        worker.steering(),
-        queue.clone(),
-        log,
-        counted,
-        Start { in_effect, transports },
-    );
+    let serving = match &gateway {
+        Some(gateway) => Some(Running::start(gateway, config).await?),
+        None => None,
+    };
+    let told = Told { lanes: Some(worker.steering()), gateway, role };
+    let start = Start { in_effect, transports };
+    let reloader = Reloader::new(sources, clock, told, queue.clone(), log, counted, start);
     let reloading = tokio::spawn(reloader.run(hangup));
 
     let fault = tokio::select! {
@@ -85,6 +94,10 @@ pub async fn run(loaded: Loaded, sources: Sources, log: Log) -> Result<(), Failu
     reloading.abort();
     let unconfirmed = tokio::select! {
         unconfirmed = async {
+            // What comes in last is queued: its worker is the next one.
+            if let Some(serving) = serving {
+                serving.drain().await;
+            }
             let unconfirmed = worker.drain().await;
             // Connections that do not answer end with the process.
             let _ = tokio::time::timeout(CLOSING, queue.close()).await;

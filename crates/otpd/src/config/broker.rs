@@ -181,6 +181,13 @@ pub struct UrlSources(pub(super) Vec<UrlSource>);
 /// The most nodes that may be named.
 pub const MAX_URLS: usize = 32;
 
+impl UrlSources {
+    /// One address, said outright.
+    pub(super) fn of(url: &str) -> Self {
+        Self(vec![UrlSource(SecretSource::Literal(otpd_providers::Secret::new(url)))])
+    }
+}
+
 impl<'de> Deserialize<'de> for UrlSources {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer).map_err(|_| D::Error::custom(RULE))?;

@@ -14,7 +14,7 @@ use super::issue::Place;
 use super::path::KeyPath;
 use super::secret::{Environment, SecretSource};
 use super::{Broker, Config, Dead, Telemetry};
-use super::{provider_check, route};
+use super::{gateway_check, provider_check, route};
 
 const SECOND: Duration = Duration::from_secs(1);
 const TEN_MS: Duration = Duration::from_millis(10);
@@ -31,7 +31,7 @@ pub(super) fn build(
     table: &Table,
     environment: &Environment,
 ) -> Config {
-    let providers = provider_check::providers(check, &document.providers, table);
+    let mut providers = provider_check::providers(check, &document.providers, table);
     // A provider that could not be read is there all the same: a route may name it.
     let unread = check.removed.iter().filter_map(|path| match path.keys() {
         [section, name] if section == "providers" => Some(name.clone()),
@@ -59,10 +59,15 @@ pub(super) fn build(
     }
     let grace = KeyPath::of(&["worker", "shutdown_grace"]);
     let retention = KeyPath::of(&["dead", "retention"]);
+    let routes = RouteTable::new(providers.iter().map(|p| p.name.clone()), routes);
+    let gateway_config = gateway_check::gateway(check, &document.gateway, &routes);
+    for provider in &mut providers {
+        provider.callback_base.clone_from(&gateway_config.public_url);
+    }
     Config {
         broker: broker(check, &document.broker, environment),
         retry: retry(check, &document.retry),
-        routes: RouteTable::new(providers.iter().map(|p| p.name.clone()), routes),
+        routes,
         providers,
         recipient_limits: document.limits.recipient.0.clone(),
         recipient_hasher: recipient_hasher(check, document.limits.key.as_ref(), environment),
@@ -73,6 +78,7 @@ pub(super) fn build(
         },
         admin_listen: admin,
         gateway_listen: gateway,
+        gateway: gateway_config,
         telemetry: Telemetry {
             log_level: document.telemetry.log_level.clone(),
             log_format: document.telemetry.log_format,

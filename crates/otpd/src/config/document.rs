@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::broker::UrlSources;
+use super::gateway_section::GatewaySection;
 use super::provider_section::ProviderSection;
 use super::secret::SecretSource;
 use super::value::{Collector, Count, Factor, Listen, Names, RatesOrOff, Share, Time};
@@ -208,20 +209,6 @@ pub struct AdminSection {
 impl Default for AdminSection {
     fn default() -> Self {
         Self { listen: Listen(([127, 0, 0, 1], 9090).into()) }
-    }
-}
-
-/// The HTTP gateway.
-#[derive(Clone, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields, expecting = "a table: [gateway]")]
-pub struct GatewaySection {
-    /// Where it listens.
-    pub listen: Listen,
-}
-
-impl Default for GatewaySection {
-    fn default() -> Self {
-        Self { listen: Listen(([127, 0, 0, 1], 8080).into()) }
     }
 }
 

@@ -15,6 +15,8 @@ mod build;
 mod check;
 mod clear_text;
 pub mod document;
+mod gateway_check;
+pub mod gateway_section;
 pub mod issue;
 mod layers;
 pub mod path;
@@ -39,6 +41,8 @@ use otpd_queue::{LanePlan, Plan};
 pub use broker::Address;
 pub(crate) use broker::BrokerSources;
 pub use document::{Document, LogFormat};
+pub(crate) use gateway_check::secrets_path;
+pub use gateway_check::{GatewayConfig, SupabaseConfig};
 pub use issue::{Issue, Issues, Severity};
 pub use provider::{CallbackSecrets, OpenProvider, ProviderConfig};
 pub use secret::Environment;
@@ -71,6 +75,8 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// Where the gateway is.
     pub gateway_listen: SocketAddr,
+    /// Who may send through the gateway, and how it is reached.
+    pub gateway: GatewayConfig,
     /// Logs and traces.
     pub telemetry: Telemetry,
 }
@@ -140,6 +146,8 @@ pub struct Sources {
     pub environment: Environment,
     /// `PATH=VALUE`, in order.
     pub sets: Vec<String>,
+    /// What `broker.url` is where nothing says so; empty: RabbitMQ on this machine.
+    pub default_url: &'static str,
 }
 
 /// A config that was read and is valid.
@@ -181,7 +189,10 @@ impl Sources {
         for set in &self.sets {
             layers.set(set);
         }
-        let (document, removed) = read::read(&mut layers);
+        let (mut document, removed) = read::read(&mut layers);
+        if document.broker.url.is_none() && !self.default_url.is_empty() {
+            document.broker.url = Some(broker::UrlSources::of(self.default_url));
+        }
         let layers::Layers { table, origins, issues } = layers;
         let mut check = check::Check { origins, removed, issues };
         let config = build::build(&mut check, &document, &table, &self.environment);

@@ -2,6 +2,7 @@
 //! read, adapter made) only by the commands that send.
 
 use std::fmt;
+use std::sync::Arc;
 
 use otpd_core::{OnAmbiguous, ProviderName, Rate, TemplateChoice};
 use otpd_providers::{
@@ -35,6 +36,8 @@ pub struct ProviderConfig {
     pub http_version: HttpVersion,
     /// What to do when nobody can tell whether a message was sent.
     pub on_ambiguous: OnAmbiguous,
+    /// How providers reach the gateway from outside (`gateway.public_url`).
+    pub(crate) callback_base: Option<Arc<str>>,
     pub(super) section: ProviderSection,
     pub(super) origins: Origins,
 }
@@ -107,15 +110,10 @@ impl ProviderConfig {
     /// Every secret that is not there, and the first setting that the adapter refuses.
     pub fn open(&self, environment: &Environment) -> Result<OpenProvider, Issues> {
         let mut opening = Opening { provider: self, environment, issues: Issues::default() };
-        let callbacks = CallbackSecrets {
-            token: opening.optional("callback_token", self.section.callback_token.as_ref()),
-            signature: opening.optional("signature_secret", self.section.signature_secret.as_ref()),
-            app: opening.optional("app_secret", self.section.app_secret.as_ref()),
-            verify: opening.optional("verify_token", self.section.verify_token.as_ref()),
-        };
+        let callbacks = opening.callbacks();
         let ca = opening
             .optional("ca", self.section.ca.as_ref().filter(|source| !source.is_stood_in(environment)));
-        let settings = opening.settings();
+        let settings = opening.settings(&callbacks);
         match settings {
             Some(settings) if opening.issues.0.is_empty() => match self.reached(settings, ca.as_ref()) {
                 Ok((adapter, http)) => {
@@ -129,6 +127,25 @@ impl ProviderConfig {
             Some(_) | None => {}
         }
         Err(opening.issues)
+    }
+
+    /// Reads the secrets that its callbacks are checked with, and no others.
+    ///
+    /// # Errors
+    /// Every one of them that is not there.
+    pub fn callbacks(&self, environment: &Environment) -> Result<CallbackSecrets, Issues> {
+        let mut opening = Opening { provider: self, environment, issues: Issues::default() };
+        let callbacks = opening.callbacks();
+        if opening.issues.0.is_empty() { Ok(callbacks) } else { Err(opening.issues) }
+    }
+
+    /// Where this provider calls back, without the job: what the config says, or else the gateway's own address.
+    fn callback_url(&self, callbacks: &CallbackSecrets) -> Option<String> {
+        let by_gateway = || {
+            let (base, token) = (self.callback_base.as_ref()?, callbacks.token.as_ref()?);
+            Some(format!("{base}/callbacks/{}/{}", self.name, token.expose()))
+        };
+        self.section.callback_url.clone().or_else(by_gateway)
     }
 
     /// How to speak to it, and how it is reached.
@@ -155,7 +172,17 @@ struct Opening<'a> {
 }
 
 impl Opening<'_> {
-    fn settings(&mut self) -> Option<ProviderSettings> {
+    fn callbacks(&mut self) -> CallbackSecrets {
+        let section = &self.provider.section;
+        CallbackSecrets {
+            token: self.optional("callback_token", section.callback_token.as_ref()),
+            signature: self.optional("signature_secret", section.signature_secret.as_ref()),
+            app: self.optional("app_secret", section.app_secret.as_ref()),
+            verify: self.optional("verify_token", section.verify_token.as_ref()),
+        }
+    }
+
+    fn settings(&mut self, callbacks: &CallbackSecrets) -> Option<ProviderSettings> {
         let section = &self.provider.section;
         let base_url = self.provider.base_url().to_owned();
         let settings = match self.provider.kind {
@@ -168,7 +195,7 @@ impl Opening<'_> {
                     base_url,
                     app_id: app_id?,
                     api_key: api_key?,
-                    callback_url: section.callback_url.clone(),
+                    callback_url: self.provider.callback_url(callbacks),
                     template: template(section),
                 }
             }

@@ -87,6 +87,7 @@ fn provider(
         );
     }
     Some(ProviderConfig {
+        callback_base: None,
         name: parsed.ok()?,
         kind,
         ceiling,

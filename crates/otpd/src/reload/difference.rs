@@ -65,7 +65,8 @@ impl Change {
             | ["retry" | "routes" | "limits", ..]
             | ["worker", "shutdown_grace"]
             | ["dead", "keep_code"]
-            | ["telemetry", "log_level"] => false,
+            | ["telemetry", "log_level"]
+            | ["gateway", "keys" | "supabase", ..] => false,
             // Announcements and the owner's hand-over begin or end with the ceiling.
             ["providers", _, "ceiling"] => !matches!(&self.what, What::Value { from: Some(_), to: Some(_) }),
             // The queue itself is another one with one owner or many.
@@ -133,7 +134,8 @@ fn compare(
     let or_none = |value| Some(Option::unwrap_or(value, &none));
     let (from, to) = if path.keys().len() == 1 { (or_none(from), or_none(to)) } else { (from, to) };
     let what = match (from, to) {
-        _ if secrets.contains(path) => What::Secret,
+        // A hash shows nothing, but what a short key was can be tried against it.
+        _ if secrets.contains(path) || path.last() == "sha256" => What::Secret,
         (Some(Value::Object(from)), Some(Value::Object(to))) => {
             let keys: BTreeSet<&String> = from.keys().chain(to.keys()).collect();
             for key in keys {

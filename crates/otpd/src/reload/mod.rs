@@ -17,6 +17,7 @@ pub(crate) mod waiting;
 use std::sync::Arc;
 use std::time::Duration;
 
+use otpd_gateway::{Gateway, Settings};
 use otpd_providers::Transport;
 use otpd_queue::{Plan, Queue, QueueError};
 use otpd_worker::{Clock, Steering};
@@ -25,7 +26,7 @@ use tokio::time::MissedTickBehavior;
 
 use self::difference::Change;
 pub use self::metrics::Reloads;
-use self::snapshot::{Snapshot, wrong};
+use self::snapshot::{Role, Snapshot, wrong};
 use self::waiting::Divided;
 use crate::config::{Config, Issues, Severity, Sources, issue::Place};
 use crate::failure::Failure;
@@ -44,7 +45,7 @@ const LOOK_WITHIN: Duration = Duration::from_secs(15);
 pub struct Reloader {
     sources: Sources,
     clock: Clock,
-    steering: Arc<Steering<Transport>>,
+    told: Told,
     queue: Queue,
     log: Log,
     counted: Reloads,
@@ -55,6 +56,16 @@ pub struct Reloader {
     waiting: Vec<Change>,
     transports: Transports,
     refused: Option<Refused>,
+}
+
+/// Who goes by the config.
+pub(crate) struct Told {
+    /// The lanes of a worker.
+    pub(crate) lanes: Option<Arc<Steering<Transport>>>,
+    /// A gateway.
+    pub(crate) gateway: Option<Gateway>,
+    /// Which of them there are, and so which secrets are read.
+    pub(crate) role: Role,
 }
 
 /// What a worker was started with.
@@ -108,14 +119,15 @@ fn lines(issues: &Issues) -> Vec<String> {
 struct Prepared {
     snapshot: Snapshot,
     transports: Transports,
+    settings: Settings,
 }
 
 impl Reloader {
-    /// Of lanes on `queue` that were started like this.
+    /// Of lanes and a gateway on `queue` that were started like this.
     pub(crate) fn new(
         sources: Sources,
         clock: Clock,
-        steering: Arc<Steering<Transport>>,
+        told: Told,
         queue: Queue,
         log: Log,
         counted: Reloads,
@@ -126,7 +138,7 @@ impl Reloader {
         Self {
             sources,
             clock,
-            steering,
+            told,
             queue,
             log,
             counted,
@@ -186,8 +198,8 @@ impl Reloader {
     }
 
     async fn read(&self) -> Result<Snapshot, Issues> {
-        let sources = self.sources.clone();
-        let read = tokio::task::spawn_blocking(move || Snapshot::read(&sources)).await;
+        let (sources, role) = (self.sources.clone(), self.told.role);
+        let read = tokio::task::spawn_blocking(move || Snapshot::read(&sources, role)).await;
         read.unwrap_or_else(|e| Err(wrong(Place::Defaults, &[], format!("cannot be read: {e}"))))
     }
 
@@ -226,7 +238,12 @@ impl Reloader {
             return Ok(None);
         }
         self.look_where_routes_lead(&snapshot.config).await?;
-        Ok(Some(Prepared { snapshot: snapshot.clone(), transports }))
+        let settings = if self.told.role.serves() {
+            wiring::gateway(&snapshot.config, &self.sources.environment)?
+        } else {
+            Settings::default()
+        };
+        Ok(Some(Prepared { snapshot: snapshot.clone(), transports, settings }))
     }
 
     fn issue(&self, path: &[&str], problem: String) -> Issues {
@@ -237,6 +254,9 @@ impl Reloader {
     /// Every provider's transport: a new one where it is reached in another way.
     async fn transports(&self, changes: &[Change], found: &Snapshot) -> Result<Transports, Unusable> {
         let mut transports = self.transports.clone();
+        if !self.told.role.sends() {
+            return Ok(transports);
+        }
         let others: Vec<_> = changes.iter().filter_map(Change::another_way_to).collect();
         let (config, environment, clock) =
             (found.config.clone(), self.sources.environment.clone(), self.clock);
@@ -288,10 +308,15 @@ impl Reloader {
     }
 
     fn apply(&mut self, prepared: Prepared, changes: &[Change]) {
-        let Prepared { snapshot, transports } = prepared;
+        let Prepared { snapshot, transports, settings } = prepared;
         let config = &snapshot.config;
         self.queue.read_access_by(open::access(config));
-        self.steering.tell(wiring::orders(config, &transports), config.recipient_limits.clone());
+        if let Some(lanes) = &self.told.lanes {
+            lanes.tell(wiring::orders(config, &transports), config.recipient_limits.clone());
+        }
+        if let Some(gateway) = &self.told.gateway {
+            gateway.apply(settings);
+        }
         let mut told: Vec<String> = Vec::with_capacity(changes.len());
         for change in changes {
             let of_log = change.path.keys().first().is_some_and(|section| section == "telemetry");

@@ -7,7 +7,40 @@ use otpd_providers::Secret;
 use serde_json::Value;
 
 use crate::config::path::KeyPath;
+use crate::config::secrets_path;
 use crate::config::{Config, Environment, Issue, Issues, Loaded, Severity, Sources, issue::Place};
+use crate::wiring;
+
+/// What a process does with its config, and so which secrets it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sends: every provider's credentials.
+    Worker,
+    /// It serves HTTP: what callbacks and hooks are checked with.
+    Gateway,
+    /// Both.
+    Both,
+}
+
+impl Role {
+    /// True if it has lanes.
+    #[must_use]
+    pub const fn sends(self) -> bool {
+        match self {
+            Self::Worker | Self::Both => true,
+            Self::Gateway => false,
+        }
+    }
+
+    /// True if it has a gateway.
+    #[must_use]
+    pub const fn serves(self) -> bool {
+        match self {
+            Self::Gateway | Self::Both => true,
+            Self::Worker => false,
+        }
+    }
+}
 
 /// A config, valid and with all its secrets there. No `Debug`: it holds them in clear.
 #[derive(Clone)]
@@ -27,18 +60,26 @@ impl Snapshot {
     ///
     /// # Errors
     /// All that is wrong.
-    pub fn read(sources: &Sources) -> Result<Self, Issues> {
-        Self::of(sources.load()?, &sources.environment)
+    pub fn read(sources: &Sources, role: Role) -> Result<Self, Issues> {
+        Self::of(sources.load()?, &sources.environment, role)
     }
 
     /// Of a config that was just read.
     ///
     /// # Errors
     /// Every secret that is missing and every setting that a provider cannot use.
-    pub fn of(loaded: Loaded, environment: &Environment) -> Result<Self, Issues> {
+    pub fn of(loaded: Loaded, environment: &Environment, role: Role) -> Result<Self, Issues> {
         let Loaded { config, warnings, document } = loaded;
-        config.open_providers(environment)?;
+        if role.sends() {
+            config.open_providers(environment)?;
+        }
         let mut secrets = BTreeMap::new();
+        if role.serves() {
+            let settings = wiring::gateway(&config, environment)?;
+            let hook = settings.supabase.into_iter().flat_map(|hook| hook.secrets);
+            let all: Vec<String> = hook.map(|secret| secret.expose().to_owned()).collect();
+            secrets.insert(secrets_path(), Secret::new(all.join("\n")));
+        }
         for provider in &config.providers {
             for (key, secret) in provider.credentials(environment) {
                 secrets.insert(KeyPath::of(&["providers", provider.name.as_str(), key]), secret);

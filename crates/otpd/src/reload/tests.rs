@@ -1,6 +1,7 @@
 //! What counts as a change, and what a running worker can follow.
 
 use super::difference::between;
+use super::snapshot::Role;
 use super::*;
 use crate::config::Environment;
 
@@ -24,7 +25,7 @@ fn snapshot_with(text: &str, key: &str) -> Snapshot {
     let environment: Environment = [("KEY".to_owned(), key.to_owned())].into_iter().collect();
     let sources = Sources { environment, ..Sources::default() };
     let loaded = sources.load_over(Some(("otpd.toml", text))).unwrap_or_else(|issues| panic!("{issues}"));
-    Snapshot::of(loaded, &sources.environment).unwrap_or_else(|issues| panic!("{issues}"))
+    Snapshot::of(loaded, &sources.environment, Role::Both).unwrap_or_else(|issues| panic!("{issues}"))
 }
 
 fn snapshot(text: &str) -> Snapshot {
@@ -79,6 +80,16 @@ fn each_key_by_its_name_and_whether_it_needs_a_restart() {
             "[routes",
             "[admin]\nlisten = \"127.0.0.1:9\"\n[routes",
             "!admin.listen: 127.0.0.1:9090 -> 127.0.0.1:9",
+        ),
+        (
+            "[routes",
+            "[gateway.keys.k]\nsha256 = \"0000000000000000000000000000000000000000000000000000000000000000\"\nroutes = [\"login\"]\n[routes",
+            "gateway.keys: added",
+        ),
+        (
+            "[routes",
+            "[gateway]\npublic_url = \"https://h\"\n[routes",
+            "!gateway.public_url: none -> https://h",
         ),
         (
             "[routes",

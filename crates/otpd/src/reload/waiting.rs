@@ -84,6 +84,7 @@ fn config(in_effect: &Config, found: &Config, waiting: &[Change]) -> Config {
             ["dead", "retention"] => config.dead.retention = in_effect.dead.retention,
             ["admin", "listen"] => config.admin_listen = in_effect.admin_listen,
             ["gateway", "listen"] => config.gateway_listen = in_effect.gateway_listen,
+            ["gateway", "public_url"] => config.gateway.public_url.clone_from(&in_effect.gateway.public_url),
             ["telemetry", "log_format"] => config.telemetry.log_format = in_effect.telemetry.log_format,
             ["telemetry", "otlp_endpoint"] => {
                 config.telemetry.collector.clone_from(&in_effect.telemetry.collector);
@@ -105,6 +106,7 @@ fn provider(former: &ProviderConfig, found: &Config, waiting: &[Change]) -> Prov
     let waits =
         |key: &str| waiting.iter().any(|c| c.path == KeyPath::of(&["providers", former.name.as_str(), key]));
     let mut provider = new.clone();
+    provider.callback_base.clone_from(&former.callback_base);
     if waits("ceiling") {
         provider.ceiling.clone_from(&former.ceiling);
     }

@@ -36,7 +36,7 @@ pub(crate) fn variables(all: &[(&str, &str)]) -> Environment {
 
 pub(crate) fn over(text: &str, environment: Environment, sets: &[&str]) -> Result<Loaded, Issues> {
     let sets = sets.iter().map(|&set| set.to_owned()).collect();
-    Sources { file: None, environment, sets }.load_over(Some(("otpd.toml", text)))
+    Sources { file: None, environment, sets, ..Sources::default() }.load_over(Some(("otpd.toml", text)))
 }
 
 pub(crate) const VERIHUBS: &str = r#"

@@ -9,7 +9,9 @@ fn sample(name: &str, sets: &[&str]) -> Loaded {
     let file = format!("{}/../../deploy/config/{name}", env!("CARGO_MANIFEST_DIR"));
     let sets = sets.iter().map(|&set| set.to_owned()).collect();
     let environment = credentials();
-    Sources { file: Some(file.into()), environment, sets }.load().unwrap_or_else(|issues| panic!("{issues}"))
+    Sources { file: Some(file.into()), environment, sets, ..Sources::default() }
+        .load()
+        .unwrap_or_else(|issues| panic!("{issues}"))
 }
 
 fn credentials() -> Environment {
@@ -43,8 +45,12 @@ fn the_full_sample_is_fine_and_names_every_key() {
         schema["$defs"].as_object().unwrap().iter().filter(|(name, _)| name.ends_with("Section"))
     {
         for key in definition["properties"].as_object().unwrap().keys() {
-            let written =
-                text.lines().any(|line| line.trim_start_matches("# ").starts_with(&format!("{key} = ")));
+            let is_table = |line: &str| {
+                line.starts_with('[')
+                    && (line.contains(&format!(".{key}.")) || line.contains(&format!(".{key}]")))
+            };
+            let mut lines = text.lines().map(|line| line.trim_start_matches("# "));
+            let written = lines.any(|line| line.starts_with(&format!("{key} = ")) || is_table(line));
             assert!(written, "{section}: {key} is not in the sample");
         }
     }
