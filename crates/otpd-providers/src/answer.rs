@@ -33,7 +33,9 @@ impl Answer {
             words.iter().any(|word| value.trim().to_ascii_lowercase().starts_with(word))
         };
         if says(CONTENT_ENCODING, &["gzip", "x-gzip", "deflate", "br", "zstd", "compress"]) {
-            Some("the answer is compressed, though only plain ones are asked for: is a proxy in between?")
+            Some(
+                "the answer is compressed in a way that is not read, though only plain ones are asked for: is a proxy in between?",
+            )
         } else if says(CONTENT_TYPE, &["text/html"]) || self.body.trim_ascii_start().starts_with(b"<") {
             Some("the answer is a page and not the provider's: is a proxy in between, or base_url wrong?")
         } else if self.truncated {

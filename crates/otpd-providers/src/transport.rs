@@ -6,6 +6,7 @@
 
 mod client;
 mod hosts;
+mod inflate;
 mod lines;
 mod read;
 mod told;

@@ -9,9 +9,11 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use http::header::CONTENT_ENCODING;
 use reqwest::Response;
 use serde::de::IgnoredAny;
 
+use super::inflate::inflate;
 use crate::answer::Answer;
 
 /// The most bytes of an answer that are read; what is longer is cut.
@@ -24,7 +26,7 @@ const END_WITHIN: Duration = Duration::from_millis(250);
 pub(crate) async fn read(mut response: Response) -> Answer {
     let status = response.status().as_u16();
     let length = response.content_length();
-    let headers = std::mem::take(response.headers_mut());
+    let mut headers = std::mem::take(response.headers_mut());
     let mut body = Vec::new();
     let truncated = loop {
         let chunk = {
@@ -52,7 +54,13 @@ pub(crate) async fn read(mut response: Response) -> Answer {
             Err(_) => break true,
         }
     };
-    Answer { status, headers, body: body.into(), truncated }
+    match inflate(&headers, &body, MAX_ANSWER) {
+        Some((plain, is_cut)) => {
+            headers.remove(CONTENT_ENCODING);
+            Answer { status, headers, body: plain, truncated: truncated || is_cut }
+        }
+        None => Answer { status, headers, body: body.into(), truncated },
+    }
 }
 
 /// Whether nothing is missing but the end: by the length that was announced, or else because it is a

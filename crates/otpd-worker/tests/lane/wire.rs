@@ -147,36 +147,6 @@ async fn who_is_refused_by_a_pause_longer_than_spill_after_moves_on() {
     assert_eq!(moved, 2);
 }
 
-/// Betatel falls silent: twenty requests are lost at once, and the breaker opens. What may have been sent is looked
-/// for before another provider sends it again.
-#[tokio::test(start_paused = true)]
-async fn what_can_be_looked_for_is_looked_for_although_the_breaker_opens() {
-    let setup = Setup { ceiling: "50/s", routes: vec![login(&["p", "q"])], ..Setup::default() };
-    let latency = Duration::from_secs(1);
-    let answer = |job: &SendJob, _: usize| {
-        if job.id.as_str().starts_with("ok") {
-            accepted()
-        } else {
-            Outcome::Ambiguous { reason: Reason::Timeout }
-        }
-    };
-    let mut bench = Bench::start(Setup { latency, ..setup }, answer);
-    for i in 0..6 {
-        bench.deliver(&body(&format!("ok{i}"), &number(500 + i), ""));
-    }
-    bench.pass(secs(5)).await;
-    for i in 0..25 {
-        bench.deliver_as(&body(&format!("j{i}"), &number(i), r#","purpose":"findable""#), false, by_login());
-    }
-    bench.pass(secs(120)).await;
-    let moved = bench.left.values().filter(|left| matches!(left, Left::Moved(_))).count();
-    let found = bench.count(FactKind::Accepted) - 6;
-    println!(
-        "25 lost answers at a provider that can be asked: {found} found, {moved} sent again by the next one"
-    );
-    assert_eq!((found, moved), (25, 0));
-}
-
 /// One connection of several dies with forty requests on it, while those that started later are served: that is one
 /// failure, and not a provider that fails.
 #[tokio::test(start_paused = true)]
