@@ -193,7 +193,7 @@ fn the_document_knows_every_field_of_a_fact() {
         Fact::new(FactKind::Accepted, JobId::parse("a").unwrap(), ProviderName::parse("p").unwrap(), NOW);
     fact = fact.about(Phone::parse("+628123456890").unwrap()).keyed(KEYS, NOW).in_life(Life::after(NOW));
     fact.route = RouteName::parse("login").ok();
-    fact.class = Some(Class::Accepted);
+    (fact.class, fact.extra) = (Some(Class::Accepted), true);
     fact.reason = Some(Reason::MissingId);
     fact.http_status = Some(200);
     fact.message_id = MessageId::new("x");

@@ -128,7 +128,7 @@ async fn a_file_that_is_no_queue_of_ours_is_refused_in_words() {
     folder.open().close().await;
     folder.sql("PRAGMA user_version = 7");
     let newer = why(at("queue.db"));
-    assert!(newer.contains("another version of otpd (its schema is 7, this otpd knows 3)"), "{newer}");
+    assert!(newer.contains("another version of otpd (its schema is 7, this otpd knows 4)"), "{newer}");
 }
 
 #[cfg(unix)]

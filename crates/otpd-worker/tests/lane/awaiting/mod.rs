@@ -144,6 +144,7 @@ async fn a_loss_that_every_provider_would_meet_ends_the_wait() {
     let mut bench = start(&["p", "q"]);
     let tag = deliver(&mut bench, "a");
     bench.pass(secs(3)).await;
+    assert!(bench.left.is_empty());
     bench.remember(vec![Fact {
         reason: Some(Reason::RecipientNotOnWhatsapp),
         ..told(&bench, FAILED, "a", 1)
@@ -199,6 +200,7 @@ async fn a_code_that_is_of_no_use_any_more_is_not_sent_once_more() {
             let newer = r#","created_at":"2027-01-15T08:00:03Z""#;
             bench.deliver_as(&body("newer", "+628111111111", newer), false, by_login());
         }
+        assert!(!bench.left.contains_key(&tag), "{job}");
         bench.pass(secs(17)).await;
         assert!(is_acknowledged(&bench, &tag), "{job}");
         let ends = bench.facts.iter().filter(|f| f.job.as_str() == job).map(|f| f.kind);
