@@ -302,8 +302,12 @@ mod tests {
             (facts, shuffled) in facts().prop_flat_map(|facts| (Just(facts.clone()), Just(facts).prop_shuffle())),
         ) {
             let (one, other) = (Index::default(), Index::default());
-            facts.iter().for_each(|fact| drop(one.fold(fact, Mono(0))));
-            shuffled.iter().chain(&facts).for_each(|fact| drop(other.fold(fact, Mono(0))));
+            for fact in &facts {
+                one.fold(fact, Mono(0));
+            }
+            for fact in shuffled.iter().chain(&facts) {
+                other.fold(fact, Mono(0));
+            }
             let state = |index: &Index| index.view(&id("a")).map(|(view, _)| view.state);
             prop_assert_eq!(state(&one), state(&other));
         }

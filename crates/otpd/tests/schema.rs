@@ -25,6 +25,7 @@ fn committed_documents_are_the_generated_ones() {
         ("job.schema.json", schema::job(), " --job"),
         ("config.schema.json", schema::config(), ""),
         ("asyncapi.yaml", schema::asyncapi(), " --asyncapi"),
+        ("openapi.json", schema::openapi(), " --openapi"),
     ] {
         let path = format!("{}/../../deploy/schema/{name}", env!("CARGO_MANIFEST_DIR"));
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
