@@ -71,7 +71,6 @@ impl GatewayProcess {
     }
 
     /// A request to this path, to be completed and sent with [`GatewayProcess::send`].
-    #[must_use]
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         self.client.request(method, format!("{}{path}", self.url))

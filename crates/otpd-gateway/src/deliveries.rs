@@ -224,9 +224,12 @@ impl Gateway {
 
 fn fact(found: &Found, said: &Said, now: UnixMs) -> Fact {
     let message = found.message.as_ref();
-    // A provider that tells whole seconds, or has another clock, must not date it before the request or ahead.
-    let at = said.at.unwrap_or(now).min(now);
-    let at = message.and_then(crate::record::Message::sent_at).map_or(at, |sent_at| at.max(sent_at));
+    // The provider's time, held between the request and now: it may tell whole seconds, or have another clock. Where the
+    // request is not known our own, or lanes that wait for it would take it for old.
+    let at = match message.and_then(crate::record::Message::sent_at) {
+        Some(sent_at) => said.at.unwrap_or(now).max(sent_at).min(now.max(sent_at)),
+        None => now,
+    };
     let mut fact = Fact::new(FactKind::Delivery(said.status), found.job.clone(), said.provider.clone(), at);
     fact.life = found.life;
     fact.attempt = message.map_or(0, |message| message.attempt);

@@ -118,7 +118,6 @@ impl Gateway {
     }
 
     /// The calls.
-    #[must_use]
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v1/jobs", post(jobs::one))
