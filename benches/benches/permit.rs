@@ -50,6 +50,7 @@ fn permit(c: &mut Criterion) {
         attempts: 0,
         max_wait: Some(Duration::from_secs(30)),
         superseded: false,
+        delivered: false,
     };
     c.bench_function("admit", |b| b.iter(|| admit(black_box(&waiting), UnixMs(1000))));
     let answered = Answered {

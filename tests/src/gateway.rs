@@ -70,6 +70,12 @@ impl GatewayProcess {
         }
     }
 
+    /// The address of a path of the gateway.
+    #[must_use]
+    pub fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
     /// A request to this path, to be completed and sent with [`GatewayProcess::send`].
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");

@@ -337,7 +337,7 @@ impl Scene {
             return;
         }
         self.ledger.event(&fact_json::encode(&fact, "scene")).expect("a fact is an event");
-        if fact.kind.is_final() {
+        if fact.is_end() {
             self.ended.insert(fact.job.clone());
         }
         self.seen.push(fact);

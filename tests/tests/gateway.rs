@@ -1,7 +1,14 @@
 //! The gateway as a process, on a real RabbitMQ and on a file: jobs in, states out, callbacks, bad input, outages
 //! and crashes.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -57,9 +57,9 @@ async fn a_lane_with_1000_spills_that_nobody_takes_keeps_its_rate() {
     let second = scene.plan.lane_queue(&provider("second"));
     admin.queue_delete(second.into(), QueueDeleteOptions::default()).await.unwrap();
     let mut jobs = Jobs::new(16, 1100);
-    // Some twenty of them can be sent within the second that they may wait.
+    // Some twenty of them can be sent within the second that they may wait; on busy cores fewer.
     scene.publish("login", jobs.by_ref().take(1000)).await;
-    scene.until("those that wait", |s| s.count(FactKind::Accepted) >= 20).await;
+    scene.until("those that wait", |s| s.count(FactKind::Accepted) >= 5).await;
     // One after the other: none of these has to wait, so none of them spills.
     let began = std::time::Instant::now();
     let before = scene.count(FactKind::Accepted);

@@ -73,9 +73,8 @@ async fn nothing_is_ambiguous_that_need_not_be() {
     );
     assert!(stats.resets >= 15, "the faults were met");
     assert_eq!((stats.accepted, stats.duplicates), (500, 0));
-    // Where worker, mock and broker share two cores, the mock may notice a request late on a new connection.
-    let most = most_within(&scene.mock.arrivals(Kind::Verihubs, "far"), Duration::from_millis(950));
-    assert!(most <= 100, "{most} requests within 0.95 s");
+    let most = most_within(&scene.mock.arrivals(Kind::Verihubs, "far"), Duration::from_secs(1));
+    assert!(most <= 100, "{most} requests within a second");
     assert!(worker.stop().await.success());
     let summary = scene.close();
     assert_eq!((summary.accepted, summary.dead), (500, 0));

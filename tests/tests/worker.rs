@@ -220,3 +220,54 @@ async fn a_drain_finishes_what_flies_and_leaves_the_rest_queued() {
 fn now() -> UnixMs {
     otpd_tests::rabbit::now()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_job_is_explained_step_by_step() {
+    let mut scene = scene("50/s", verihubs("50/s", "5ms..20ms", "500=first:2")).await;
+    scene.publish("verihubs", Jobs::new(31, 3)).await;
+    let worker = scene.worker();
+    scene.until_all_ended().await;
+    let job = scene.seen[0].job.clone();
+    let (code, said, _) = scene.otpd(&["explain", job.as_str()]);
+    assert_eq!(code, 0, "{said}");
+    assert!(
+        said.lines().next().unwrap().contains(&format!("{job}  accepted  route verihubs  to +")),
+        "{said}"
+    );
+    assert!(
+        said.contains("HTTP 500; transient") && said.contains("internal_error: The provider had"),
+        "{said}"
+    );
+    assert!(said.contains("for a permit; answered in"), "{said}");
+    assert!(scene.seen.iter().all(|fact| fact.job != job || said.contains(&fact.at.to_string())));
+    let (code, json, _) = scene.otpd(&["explain", job.as_str(), "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, json["state"].as_str()), (0, Some("accepted")));
+    let told = scene.seen.iter().filter(|fact| fact.job == job).count();
+    assert_eq!(json["timeline"].as_array().unwrap().len(), told);
+    let (code, said, _) = scene.otpd(&["top", "--once", "--json"]);
+    let top: serde_json::Value = serde_json::from_str(&said).unwrap();
+    // The test's own marks on the stream are of a lane that nobody configured.
+    let lane = top["lanes"].as_array().unwrap().iter().find(|lane| lane["lane"] == "verihubs").unwrap();
+    assert_eq!((code, &lane["ceiling_per_second"], &lane["backlog"]), (0, &50.0.into(), &0.into()), "{said}");
+    assert_eq!(lane["state"], "open", "{said}");
+    let (code, said, _) = scene.otpd(&["doctor", "--json"]);
+    let doctor: serde_json::Value = serde_json::from_str(&said).unwrap();
+    let of = |name: &str| {
+        doctor["checks"].as_array().unwrap().iter().find(|c| c["check"] == name).unwrap()["health"].clone()
+    };
+    assert_eq!(
+        (code, of("queue"), of("topology"), of("events")),
+        (0, "ok".into(), "ok".into(), "ok".into()),
+        "{said}"
+    );
+    assert_eq!((of("dead letters"), of("provider verihubs")), ("ok".into(), "ok".into()), "{said}");
+    let (code, _, error) = scene.otpd(&["explain", "no-such-job"]);
+    assert_eq!(
+        (code, error.contains("nothing happened to no-such-job in the last 1day")),
+        (1, true),
+        "{error}"
+    );
+    assert!(worker.stop().await.success());
+    assert_eq!(scene.close().accepted, 3);
+}

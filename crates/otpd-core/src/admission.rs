@@ -17,6 +17,13 @@ pub enum Arrival {
         /// When its next attempt is due.
         not_before: Option<UnixMs>,
     },
+    /// Accepted before, and its delivery is awaited still.
+    Await {
+        /// When it was accepted.
+        since: UnixMs,
+        /// Attempts that were made before, wherever.
+        attempts: u32,
+    },
     /// The same id was published twice: say so and drop it.
     Duplicate,
     /// Settled before, only its acknowledgement was lost: acknowledge it.
@@ -51,6 +58,10 @@ pub struct Arriving {
     pub attempts: u32,
     /// The time before which it is not to be attempted.
     pub not_before: Option<UnixMs>,
+    /// When this lane's provider accepted it, where its delivery was awaited when it was put aside.
+    pub accepted_at: Option<UnixMs>,
+    /// Its delivery is awaited here once it is accepted (`confirm_within`).
+    pub awaits: bool,
     /// When it was published, by its own word.
     pub published_at: Option<UnixMs>,
     /// When its job was made, by the word of its body, which may be published again as it is.
@@ -62,7 +73,14 @@ pub struct Arriving {
 pub fn arrive(known: Known, message: &Arriving) -> Arrival {
     let over = if message.redelivered { Arrival::AlreadySettled } else { Arrival::Duplicate };
     let may_go_on = message.redelivered || message.moved;
+    if let Some(since) = message.accepted_at {
+        return accepted_before(known, message, since);
+    }
     match known {
+        Known::AcceptedHere { at, attempts } if message.awaits && may_go_on => {
+            Arrival::Await { since: at, attempts }
+        }
+        Known::AcceptedHere { .. } => over,
         Known::Nothing => Arrival::Work { attempts: message.attempts, not_before: message.not_before },
         Known::Accepted | Known::Outlived => over,
         Known::Ended { at } => match message.age(at) {
@@ -80,6 +98,22 @@ pub fn arrive(known: Known, message: &Arriving) -> Arrival {
             not_before: message.not_before.max(Some(not_before)),
         },
         Known::Tried { .. } => Arrival::Duplicate,
+    }
+}
+
+/// A message that this lane put aside while it waited for its delivery: its first acceptance need not be remembered.
+fn accepted_before(known: Known, message: &Arriving, since: UnixMs) -> Arrival {
+    match known {
+        Known::Nothing | Known::Tried { .. } | Known::AcceptedHere { .. } if message.awaits => {
+            Arrival::Await { since, attempts: message.attempts }
+        }
+        Known::Nothing
+        | Known::Tried { .. }
+        | Known::AcceptedHere { .. }
+        | Known::Accepted
+        | Known::Ended { .. }
+        | Known::Outlived
+        | Known::MovedOn { .. } => Arrival::AlreadySettled,
     }
 }
 
@@ -125,6 +159,8 @@ pub struct Waiting {
     pub max_wait: Option<Duration>,
     /// Whether a newer job for the same recipient and purpose has come.
     pub superseded: bool,
+    /// Whether it was heard to have arrived, by another provider.
+    pub delivered: bool,
 }
 
 /// Whether a job may use a permit.
@@ -136,6 +172,8 @@ pub enum Admission {
     Expired,
     /// A newer code is on its way.
     Superseded,
+    /// Its message has arrived already.
+    Delivered,
     /// It waited longer for its first attempt than its route allows.
     WaitedTooLong,
 }
@@ -148,6 +186,8 @@ pub const WAY: Duration = Duration::from_millis(100);
 pub fn admit(waiting: &Waiting, now: UnixMs) -> Admission {
     if now.plus(WAY) >= waiting.expires_at {
         Admission::Expired
+    } else if waiting.delivered {
+        Admission::Delivered
     } else if waiting.superseded {
         Admission::Superseded
     } else if waiting.attempts == 0 && waiting.max_wait.is_some_and(|max| waited_too_long(waiting, max, now))
@@ -173,6 +213,8 @@ mod tests {
         moved: false,
         attempts: 0,
         not_before: None,
+        accepted_at: None,
+        awaits: false,
         published_at: None,
         created_at: None,
     };
@@ -209,6 +251,35 @@ mod tests {
             // Moved before it was tried: its own fact is not another copy of it.
             (tried, Arriving { attempts: 0, ..MOVED }, work(2, Some(9))),
             (tried, Arriving { attempts: u32::MAX, ..MOVED }, work(u32::MAX, Some(9))),
+        ] {
+            assert_eq!(arrive(known, &message), is, "{known:?} {message:?}");
+        }
+    }
+
+    #[test]
+    fn an_accepted_job_waits_on_where_its_route_waits_for_deliveries() {
+        let here = Known::AcceptedHere { at: UnixMs(5), attempts: 2 };
+        let on = Arrival::Await { since: UnixMs(5), attempts: 2 };
+        let waits = |message: Arriving| Arriving { awaits: true, ..message };
+        let aside = waits(Arriving { accepted_at: Some(UnixMs(7)), attempts: 3, ..MOVED });
+        let aside_on = Arrival::Await { since: UnixMs(7), attempts: 3 };
+        let tried = Known::Tried { attempts: 4, not_before: UnixMs(9) };
+        let (settled, duplicate) = (Arrival::AlreadySettled, Arrival::Duplicate);
+        for (known, message, is) in [
+            (here, waits(AGAIN), on),
+            (here, AGAIN, settled),
+            (here, waits(FRESH), duplicate),
+            // Accepted by another provider, or sent once more since.
+            (Known::Accepted, waits(AGAIN), settled),
+            (Known::Outlived, waits(AGAIN), settled),
+            (Known::Nothing, aside, aside_on),
+            (tried, aside, aside_on),
+            (here, aside, aside_on),
+            (Known::Accepted, aside, settled),
+            (Known::MovedOn { at: UnixMs(9) }, aside, settled),
+            // The route waits no longer.
+            (Known::Nothing, Arriving { awaits: false, ..aside }, settled),
+            (here, Arriving { awaits: false, ..aside }, settled),
         ] {
             assert_eq!(arrive(known, &message), is, "{known:?} {message:?}");
         }
@@ -257,6 +328,7 @@ mod tests {
             attempts: 0,
             max_wait: Some(Duration::from_millis(500)),
             superseded: false,
+            delivered: false,
         };
         for (waiting, now, is) in [
             (fine, 475, Admission::Go),
@@ -265,6 +337,8 @@ mod tests {
             (Waiting { attempts: 1, ..fine }, 900, Admission::Expired),
             (fine, 1000, Admission::Expired),
             (Waiting { superseded: true, ..fine }, 1, Admission::Superseded),
+            (Waiting { superseded: true, delivered: true, ..fine }, 1, Admission::Delivered),
+            (Waiting { delivered: true, ..fine }, 900, Admission::Expired),
             (Waiting { superseded: true, ..fine }, 1000, Admission::Expired),
         ] {
             assert_eq!(admit(&waiting, UnixMs(now)), is);

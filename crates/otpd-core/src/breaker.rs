@@ -10,6 +10,9 @@
 //! dropped without a judgement (the request was never announced, its session was lost, its future was
 //! dropped) therefore frees the probe by itself: nobody can forget to say so.
 //!
+//! A connection that dies fails all requests that were open on it at one moment. Where others that started later were
+//! served, that is one failure, however many they are.
+//!
 //! An account refusal that only ever meets one job is not the account's. Each job carries what it met
 //! ([`Refusals`]): once others were accepted since its last refusal, another one of the same job neither
 //! opens the breaker nor counts as a probe, and [`crate::decide()`] ends the job after a few of them.
@@ -29,6 +32,8 @@ pub const REFUSED_ALONE: u8 = 3;
 const PROBES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How many requests may be out before any has succeeded.
 const FIRST: usize = 2;
+/// Failures that are no further apart may have one cause.
+const AT_ONCE: Duration = Duration::from_millis(10);
 /// So many out at once are as good as any number.
 const ENOUGH: usize = 1 << 20;
 
@@ -42,6 +47,11 @@ pub struct Breaker {
     most_out: usize,
     /// How many requests showed that the account is served; wraps.
     successes: u32,
+    /// How many requests were started, and the last of them that was served.
+    started: u64,
+    served: u64,
+    /// The last failure that counted although a later request was served.
+    overtaken_at: Option<Mono>,
 }
 
 #[derive(Debug)]
@@ -62,6 +72,7 @@ enum State {
 #[must_use = "a pass that is dropped says that its request was never made"]
 pub struct Pass {
     probe: Option<Arc<()>>,
+    number: u64,
 }
 
 /// The account refusals that one job has met in a lane.
@@ -129,7 +140,15 @@ pub enum Gate {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self { state: State::Closed, failures: 0, most_out: FIRST, successes: 0 }
+        Self {
+            state: State::Closed,
+            failures: 0,
+            most_out: FIRST,
+            successes: 0,
+            started: 0,
+            served: 0,
+            overtaken_at: None,
+        }
     }
 }
 
@@ -149,12 +168,14 @@ impl Breaker {
 
     /// Starts a request: the probe, where the breaker is open.
     pub fn start(&mut self) -> Pass {
+        self.started += 1;
+        let number = self.started;
         match &mut self.state {
-            State::Closed => Pass { probe: None },
+            State::Closed => Pass { probe: None, number },
             State::Open { probe, .. } => {
                 let alive = Arc::new(());
                 *probe = Arc::downgrade(&alive);
-                Pass { probe: Some(alive) }
+                Pass { probe: Some(alive), number }
             }
         }
     }
@@ -169,7 +190,10 @@ impl Breaker {
         let is_probe = self.is_probe(&pass);
         match outcome {
             // A refusal of one message shows that the account is served.
-            Outcome::Accepted { .. } | Outcome::Permanent { .. } => self.succeeded(),
+            Outcome::Accepted { .. } | Outcome::Permanent { .. } => {
+                self.served = self.served.max(pass.number);
+                self.succeeded()
+            }
             Outcome::Account { reason } => {
                 if refusals.met_another(self.successes) {
                     self.learned_nothing(is_probe, now);
@@ -177,6 +201,9 @@ impl Breaker {
                 } else {
                     self.fail(*reason, is_probe, now)
                 }
+            }
+            Outcome::Transient { .. } | Outcome::Ambiguous { .. } if self.is_counted(&pass, now) => {
+                Change::None
             }
             Outcome::Transient { reason, .. } | Outcome::Ambiguous { reason } => {
                 self.failures = self.failures.saturating_add(1);
@@ -224,6 +251,19 @@ impl Breaker {
         }
     }
 
+    /// True for a failure that came with another one that counts, where a request that started later was served: what
+    /// failed them may have been their connection.
+    fn is_counted(&mut self, pass: &Pass, now: Mono) -> bool {
+        if pass.number > self.served {
+            return false;
+        }
+        let is_counted = self.overtaken_at.is_some_and(|at| now.since(at) < AT_ONCE);
+        if !is_counted {
+            self.overtaken_at = Some(now);
+        }
+        is_counted
+    }
+
     fn succeeded(&mut self) -> Change {
         self.failures = 0;
         self.successes = self.successes.wrapping_add(1);
@@ -256,135 +296,4 @@ impl Breaker {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::outcome::Scope;
-
-    const NOW: Mono = Mono(1_000_000_000_000);
-
-    fn accepted() -> Outcome {
-        Outcome::Accepted { message_id: None, note: None }
-    }
-
-    fn broke() -> Outcome {
-        Outcome::Account { reason: Reason::InsufficientBalance }
-    }
-
-    /// How a request of a job of its own ends.
-    fn ends(breaker: &mut Breaker, outcome: &Outcome, now: Mono) -> Change {
-        let pass = breaker.start();
-        breaker.judge(pass, outcome, &mut Refusals::default(), now)
-    }
-
-    fn after(seconds: u64) -> Mono {
-        NOW.plus(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn begins_with_few_and_doubles() {
-        let mut breaker = Breaker::default();
-        for most in [2, 4, 8, 16] {
-            assert_eq!(breaker.gate(most - 1, NOW), Gate::Go);
-            assert_eq!(breaker.gate(most, NOW), Gate::WhenOneEnds);
-            ends(&mut breaker, &accepted(), NOW);
-        }
-    }
-
-    #[test]
-    fn an_account_refusal_opens_it_and_one_probe_at_a_time_closes_it() {
-        let mut breaker = Breaker::default();
-        let (first, second) = (breaker.start(), breaker.start());
-        let opened = breaker.judge(first, &broke(), &mut Refusals::default(), NOW);
-        assert_eq!(opened, Change::Opened(Reason::InsufficientBalance));
-        let late = breaker.judge(second, &broke(), &mut Refusals::default(), NOW);
-        assert_eq!(late, Change::None, "the second that was under way");
-        assert_eq!(breaker.gate(0, NOW), Gate::At(after(1)));
-        assert_eq!(breaker.gate(0, after(1)), Gate::Go);
-        let probe = breaker.start();
-        assert_eq!(breaker.gate(1, after(1)), Gate::WhenOneEnds);
-        assert_eq!(breaker.judge(probe, &broke(), &mut Refusals::default(), after(1)), Change::None);
-        assert_eq!(breaker.gate(0, after(2)), Gate::At(after(3)));
-        assert_eq!(ends(&mut breaker, &accepted(), after(3)), Change::Closed);
-        assert_eq!((breaker.gate(1, after(3)), breaker.open_reason()), (Gate::Go, None));
-    }
-
-    #[test]
-    fn a_probe_that_was_never_sent_is_not_under_way() {
-        let mut breaker = Breaker::default();
-        ends(&mut breaker, &broke(), NOW);
-        let probe = breaker.start();
-        assert_eq!(breaker.gate(1, after(1)), Gate::WhenOneEnds);
-        drop(probe);
-        assert_eq!(breaker.gate(0, after(1)), Gate::Go);
-        let probe = breaker.start();
-        let limited =
-            Outcome::RateLimited { reason: Reason::RatePair, scope: Scope::Pair, wait: None, limit: None };
-        assert_eq!(breaker.judge(probe, &limited, &mut Refusals::default(), after(1)), Change::None);
-        assert_eq!(breaker.gate(0, after(1)), Gate::At(after(2)), "it learned nothing");
-    }
-
-    #[test]
-    fn a_pass_of_before_is_no_probe() {
-        let mut breaker = Breaker::default();
-        let early = breaker.start();
-        ends(&mut breaker, &broke(), NOW);
-        let probe = breaker.start();
-        assert_eq!(breaker.judge(early, &broke(), &mut Refusals::default(), after(1)), Change::None);
-        assert_eq!(breaker.gate(0, after(9)), Gate::WhenOneEnds, "the probe is still under way");
-        breaker.judge(probe, &broke(), &mut Refusals::default(), after(9));
-        assert_eq!(breaker.gate(0, after(9)), Gate::At(after(11)));
-    }
-
-    #[test]
-    fn what_only_ever_meets_one_job_is_not_the_accounts() {
-        let mut breaker = Breaker::default();
-        let mut refusals = Refusals::default();
-        let mut refuse = |breaker: &mut Breaker, now| {
-            let pass = breaker.start();
-            let change = breaker.judge(pass, &broke(), &mut refusals, now);
-            (change, refusals.alone(), refusals.wait().as_secs())
-        };
-        assert_eq!(refuse(&mut breaker, NOW), (Change::Opened(Reason::InsufficientBalance), 0, 1));
-        assert_eq!(refuse(&mut breaker, after(1)), (Change::None, 0, 2), "nobody was accepted meanwhile");
-        assert_eq!(ends(&mut breaker, &accepted(), after(3)), Change::Closed);
-        assert_eq!(refuse(&mut breaker, after(4)), (Change::None, 1, 4));
-        assert_eq!(breaker.open_reason(), None);
-        assert_eq!(refuse(&mut breaker, after(8)), (Change::Opened(Reason::InsufficientBalance), 1, 8));
-        assert_eq!(ends(&mut breaker, &accepted(), after(9)), Change::Closed);
-        assert_eq!(refuse(&mut breaker, after(16)), (Change::None, 2, 16));
-        ends(&mut breaker, &accepted(), after(17));
-        assert_eq!(refuse(&mut breaker, after(32)), (Change::None, 3, 30));
-    }
-
-    #[test]
-    fn a_new_key_is_tried_at_once() {
-        let mut breaker = Breaker::default();
-        breaker.probe_now(NOW);
-        assert_eq!(breaker.gate(0, NOW), Gate::Go, "a closed one stays closed");
-        for probe in [0, 2, 6, 14] {
-            ends(&mut breaker, &broke(), after(probe));
-        }
-        assert!(matches!(breaker.gate(0, after(15)), Gate::At(at) if at > after(15)));
-        breaker.probe_now(after(15));
-        assert_eq!(breaker.gate(0, after(15)), Gate::Go);
-        let probe = breaker.start();
-        assert_eq!(breaker.gate(0, after(15)), Gate::WhenOneEnds, "still one at a time");
-        breaker.judge(probe, &broke(), &mut Refusals::default(), after(15));
-        assert_eq!(breaker.gate(0, after(15)), Gate::At(after(17)));
-    }
-
-    #[test]
-    fn a_run_of_failures_opens_it_and_a_refused_message_does_not_count() {
-        let mut breaker = Breaker::default();
-        let transient = Outcome::Transient { reason: Reason::InternalError, wait: None, possibly_sent: true };
-        let permanent = Outcome::Permanent { reason: Reason::RecipientBlocked, scope: Scope::Message };
-        for _ in 0..RUN - 1 {
-            assert_eq!(ends(&mut breaker, &transient, NOW), Change::None);
-        }
-        ends(&mut breaker, &permanent, NOW);
-        for _ in 0..RUN - 1 {
-            assert_eq!(ends(&mut breaker, &transient, NOW), Change::None);
-        }
-        assert_eq!(ends(&mut breaker, &transient, NOW), Change::Opened(Reason::InternalError));
-    }
-}
+mod tests;

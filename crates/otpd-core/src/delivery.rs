@@ -191,6 +191,8 @@ impl JobState {
         match fact.kind {
             FactKind::Sending | FactKind::Retrying | FactKind::FailedOver => Some(Self::Sending),
             FactKind::Accepted => Some(Self::Accepted),
+            // The extra send was not made: the job is as the first one left it.
+            FactKind::Superseded | FactKind::Expired if fact.extra => None,
             FactKind::Superseded => Some(Self::Superseded),
             FactKind::Expired => Some(Self::Expired),
             FactKind::Dead => Some(Self::Dead),
@@ -315,6 +317,19 @@ mod tests {
         assert_eq!(state(&[fact(FactKind::Accepted, 1, 0), expired.clone()]), JobState::Failed);
         expired.reason = Some(Reason::OtpTimeLimit);
         assert_eq!(state(&[fact(FactKind::Accepted, 1, 0), expired]), JobState::Accepted);
+    }
+
+    #[test]
+    fn an_extra_send_that_is_not_made_leaves_the_job_as_it_was() {
+        for (kind, is) in [
+            (FactKind::Expired, JobState::Accepted),
+            (FactKind::Superseded, JobState::Accepted),
+            (FactKind::Dead, JobState::Dead),
+        ] {
+            let extra = |kind| Fact { extra: true, ..fact(kind, 1, 0) };
+            let facts = [fact(FactKind::Accepted, 1, 0), extra(FactKind::FailedOver), extra(kind)];
+            assert_eq!(state(&facts), is);
+        }
     }
 
     fn facts() -> impl Strategy<Value = Vec<Fact>> {

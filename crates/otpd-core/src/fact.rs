@@ -3,7 +3,7 @@
 
 use crate::clock::UnixMs;
 use crate::delivery::DeliveryStatus;
-use crate::life::Life;
+use crate::life::{Life, Stage};
 use crate::metadata::Metadata;
 use crate::names::{JobId, ProviderName, RouteName};
 use crate::outcome::{Class, MessageId};
@@ -95,7 +95,7 @@ impl FactKind {
         Self::ALL.into_iter().find(|k| k.event_type() == event_type)
     }
 
-    /// Whether the job is over with this.
+    /// Whether a job, or its extra send, is over with this: see [`Fact::is_end`].
     #[must_use]
     pub const fn is_final(self) -> bool {
         match self {
@@ -132,6 +132,8 @@ pub struct Fact {
     pub job: JobId,
     /// In which life of it.
     pub life: Life,
+    /// It is about the extra send: a provider had accepted the job before, and nobody had heard that it arrived.
+    pub extra: bool,
     /// In the lane of which provider.
     pub provider: ProviderName,
     /// When.
@@ -179,6 +181,7 @@ impl Fact {
             kind,
             job,
             life: Life::default(),
+            extra: false,
             provider,
             at,
             attempt: 0,
@@ -205,6 +208,18 @@ impl Fact {
     pub fn in_life(mut self, life: Life) -> Self {
         self.life = life;
         self
+    }
+
+    /// Which part of the job's life it is about.
+    #[must_use]
+    pub const fn stage(&self) -> Stage {
+        Stage { life: self.life, extra: self.extra }
+    }
+
+    /// Whether the job is over with this. A job that was accepted counts as that, whatever becomes of its extra send.
+    #[must_use]
+    pub const fn is_end(&self) -> bool {
+        self.kind.is_final() && !self.extra
     }
 
     /// The same fact about this recipient, masked.

@@ -39,6 +39,8 @@ struct Data<'a> {
     attempt: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     life: Option<u64>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    extra_send: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,6 +92,7 @@ pub fn encode(fact: &Fact, source: &str) -> Vec<u8> {
             route: fact.route.as_ref().map(|r| r.as_str().into()),
             attempt: fact.attempt,
             life: (!fact.life.is_first()).then(|| fact.life.number()),
+            extra_send: fact.extra,
             class: fact.class.map(|c| c.as_str().into()),
             reason: fact.reason.map(|r| r.as_str().into()),
             http_status: fact.http_status,
@@ -130,6 +133,7 @@ pub fn decode(body: &[u8]) -> Option<Fact> {
         kind: FactKind::parse(&event.event_type)?,
         job: JobId::parse(&event.subject).ok()?,
         life: data.life.map(Life::from_number).unwrap_or_default(),
+        extra: data.extra_send,
         provider: ProviderName::parse(&data.provider).ok()?,
         at: UnixMs::parse_rfc3339(&event.time)?,
         attempt: data.attempt,
@@ -164,6 +168,7 @@ mod tests {
         Fact {
             attempt: 2,
             life: Life::from_number(1_799_999_999_999),
+            extra: true,
             route: RouteName::parse("login").ok(),
             class: Some(Class::Accepted),
             reason: Some(Reason::MissingId),
@@ -193,7 +198,7 @@ mod tests {
                 r#"{"specversion":"1.0","id":"job-1/verihubs/2/accepted/1800000000000","source":"otpd/test","#,
                 r#""type":"otp.job.accepted","subject":"job-1","time":"2027-01-15T08:00:00.000Z","#,
                 r#""datacontenttype":"application/json","data":{"provider":"verihubs","route":"login","#,
-                r#""attempt":2,"life":1799999999999,"class":"accepted","reason":"missing_id","http_status":201,"#,
+                r#""attempt":2,"life":1799999999999,"extra_send":true,"class":"accepted","reason":"missing_id","http_status":201,"#,
                 r#""message_id":"d0f5fb5c","to":"+62*******890","recipient_key":"0123456789abcdef","#,
                 r#""purpose_key":"000000000000000a","created_at":"2027-01-15T07:59:59.000Z","metadata":{"user":"u1"},"#,
                 r#""next_attempt_at":"2027-01-15T08:00:00.500Z","next_provider":"msgai","#,

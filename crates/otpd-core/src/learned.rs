@@ -21,7 +21,8 @@
 //! Refusals that have nothing to do with the rate, but come at random, are not told from those that have: the
 //! rate then sinks until whole windows pass without one.
 //!
-//! Where the shortest pauses are not enough, the provider counts in minutes, and so does this from then on.
+//! Where the shortest pauses are not enough, the provider counts in minutes, and so does this from then on. Where few
+//! were accepted in the minute before ([`FEW`]) they may have been all that there were: then at the second time only.
 //!
 //! Pure: times are arguments. Bounded: the accepted requests of a minute, in cells of [`CELL`].
 
@@ -43,6 +44,8 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 /// After so many pauses in a row it is the minute.
 const PAUSES_OF_A_SECOND: u32 = 3;
+/// Fewer than so many in a minute may be all that was to be sent.
+const FEW: u32 = 30;
 /// How long, and how exactly, accepted requests are remembered.
 const HISTORY: Duration = Duration::from_secs(61);
 const CELL: Duration = Duration::from_millis(5);
@@ -94,6 +97,8 @@ pub(crate) struct Learner {
     paused_until: Mono,
     /// What was accepted in the second and in the minute before the first of them.
     before: (u32, u32),
+    /// When it was last doubted whether the provider counts in minutes.
+    doubted_at: Option<Mono>,
     /// The last change. Of the requests written since: accepted ones, and refused ones in a row.
     changed_at: Mono,
     accepted: u32,
@@ -119,6 +124,7 @@ impl Default for Learner {
             pauses: 0,
             paused_until,
             before: (0, 0),
+            doubted_at: None,
             changed_at,
             looked_at,
             accepted: 0,
@@ -213,7 +219,7 @@ impl Learner {
             if self.found.is_none() && self.before.0 > 0 {
                 self.found = Some(Found::new(self.before.0, SECOND));
             }
-        } else if self.pauses == PAUSES_OF_A_SECOND && self.before.1 > 0 {
+        } else if self.pauses == PAUSES_OF_A_SECOND && self.before.1 > 0 && self.counts_in_minutes(now) {
             let most = self.before.1.max(self.before.0.saturating_mul(10));
             self.found = Some(Found::new(most, MINUTE));
         }
@@ -225,6 +231,12 @@ impl Learner {
         }
         self.changed(self.paused_until);
         named.is_none().then_some(wait)
+    }
+
+    /// True unless few were accepted before the pauses, and it is the first time.
+    fn counts_in_minutes(&mut self, now: Mono) -> bool {
+        let was_doubted = self.doubted_at.replace(now).is_some_and(|at| now.since(at) < LATELY);
+        was_doubted || self.before.1 >= FEW
     }
 
     /// What is in force was a little too much, or all that was accepted since the pause is what fits.

@@ -37,3 +37,21 @@ impl Life {
         self.0.0 == 0
     }
 }
+
+/// Which part of a job's life a message belongs to. A job that a provider accepted may be sent once more, by
+/// the next provider, because nobody heard that it arrived: that extra send is a stage of its own, later than the
+/// first, so that the acceptance does not settle it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Stage {
+    /// The life.
+    pub life: Life,
+    /// True for the extra send, and whatever follows it.
+    pub extra: bool,
+}
+
+/// The stage in which a life begins.
+impl From<Life> for Stage {
+    fn from(life: Life) -> Self {
+        Self { life, extra: false }
+    }
+}

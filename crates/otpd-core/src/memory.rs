@@ -87,6 +87,9 @@ impl Memory {
     }
 
     fn note_served(&mut self, fact: &Fact, read_at: UnixMs) {
+        if matches!(fact.kind, FactKind::Delivery(_) | FactKind::Verified) {
+            return; // what became of a message says nothing of the account
+        }
         let served = fact.kind == FactKind::Accepted;
         // The past is read newest first.
         let refused = fact.kind == FactKind::Paused
@@ -245,7 +248,7 @@ mod tests {
         for (author, counted) in [(Author::Us, false), (Author::Another, true)] {
             let (mut memory, rates) = memory();
             memory.fold(&fact(FactKind::Sending, 1, None), ReadAt::live(NOW, WALL), author);
-            let known = memory.recent.known(&JobId::parse("a").unwrap(), Life::default(), &provider());
+            let known = memory.recent.known(&JobId::parse("a").unwrap(), Life::default().into(), &provider());
             assert_eq!(known, Known::Tried { attempts: 1, not_before: WALL });
             assert_eq!(memory.recipients.len(), usize::from(counted));
             assert_eq!(!memory.newest.is_newest(KEYS.purpose, &JobId::parse("b").unwrap()), counted);

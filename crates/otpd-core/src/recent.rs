@@ -2,10 +2,11 @@
 //! or comes twice, and nothing that could identify a recipient.
 //!
 //! Facts may be folded in any order, because the past is read while the present goes on. What counts about a
-//! job is decided by the facts alone: its latest life, in that life an acceptance before anything else, and
-//! otherwise the latest fact. A fact of another life never changes what a life came to.
+//! job is decided by the facts alone: its latest life, in that life the extra send before the first one, in a
+//! stage ([`Stage`]) an acceptance before anything else, and otherwise the latest fact. A fact of another life
+//! never changes what a life came to. What was heard of a life's messages is kept beside that.
 //!
-//! Bounded in time and in number. A job is known by a 64-bit hash of its id, and an entry takes 24 bytes
+//! Bounded in time and in number. A job is known by a 64-bit hash of its id, and an entry takes 28 bytes
 //! however long the id is: two different ids among 230,000 are taken for one with a chance of 1 in
 //! 700 million. Entries are kept in two generations, and the older one is dropped as a whole, so nothing
 //! is spent on forgetting them one by one. Generations follow the clock of the reader, never the times in
@@ -13,15 +14,18 @@
 //! sent twice; with the default bounds (10 minutes, the last 110,000 facts at least) that needs the same id
 //! to come again after that.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use crate::clock::UnixMs;
 use crate::fact::{Fact, FactKind};
-use crate::life::Life;
+use crate::life::{Life, Stage};
 use crate::names::{JobId, ProviderName};
 use crate::outcome::Class;
+use crate::verdict::Verdict;
+
+mod entry;
+
+use entry::{Found, Generation, Key, MOST_LANES, SOMEBODY, State, Told, fitting, key_of, small_count};
 
 /// What is known of one life of a job, as the lane of one provider sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +34,13 @@ pub enum Known {
     Nothing,
     /// A provider accepted this life, or a later one.
     Accepted,
+    /// The provider of this lane accepted it, and it has not been sent once more since.
+    AcceptedHere {
+        /// When.
+        at: UnixMs,
+        /// Number of attempts, over all providers; at most 127.
+        attempts: u32,
+    },
     /// This life, or a later one, ended as dead, expired or superseded.
     Ended {
         /// When: the number of the life that may follow ([`Life::after`]).
@@ -61,54 +72,8 @@ pub struct Recent {
     most: usize,
     /// The wall time at the last fold: what is older than the window before it is forgotten.
     now: UnixMs,
-    /// Those whose lanes handed jobs on, as [`State::MovedOn`] names them.
-    movers: Vec<ProviderName>,
-}
-
-#[derive(Debug, Default)]
-struct Generation {
-    jobs: HashMap<Key, Entry>,
-    /// When it began; times in entries count from [`BEFORE`] before it.
-    began: UnixMs,
-}
-
-/// Two halves of a hash: an entry then needs no padding.
-type Key = [u32; 2];
-
-/// With its key 24 bytes.
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    /// When, in milliseconds from [`BEFORE`] before its generation.
-    at: u32,
-    /// How long after that the next attempt is due, in milliseconds.
-    wait: u32,
-    /// The number of the life, in 48 bits: good for 8,900 years.
-    life: [u16; 3],
-    /// In seven bits; the eighth says that nobody can tell what became of one of them.
-    attempts: u8,
-    state: u8,
-}
-
-/// What a life came to, in the order in which facts of the same moment count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
-    Tried,
-    /// Handed on by the lane of this one of the movers.
-    MovedOn(u8),
-    Ended,
-    Accepted,
-}
-
-/// What an entry says, with its time as a time.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    at: UnixMs,
-    wait: Duration,
-    life: Life,
-    attempts: u8,
-    /// Nobody can tell what became of an attempt.
-    is_ambiguous: bool,
-    state: State,
+    /// Whose lanes handed jobs on, or had them accepted, as entries name them.
+    lanes: Vec<ProviderName>,
 }
 
 /// How long a job is remembered.
@@ -116,17 +81,9 @@ pub const WINDOW: Duration = Duration::from_secs(600);
 /// How many facts are remembered at most; the last half of them always, within the window. Two tables of
 /// 2^17 places, each seven eighths full: one more fact would double them.
 pub const MOST: usize = 229_376;
-/// How far back from its beginning a generation can date.
-const BEFORE: Duration = Duration::from_secs(20 * 86_400);
 /// A fact that is older than the young generation by less than this is not taken for one of the past: it was
 /// on its way, or the clock of its worker is behind.
 const LATE: Duration = Duration::from_secs(60);
-/// The largest number of a life that an entry holds.
-const LAST_LIFE: u64 = (1 << 48) - 1;
-/// The largest number of attempts that an entry holds: more than a policy allows.
-const MOST_ATTEMPTS: u8 = 127;
-/// How many lanes can be told apart as movers.
-const MOST_MOVERS: usize = 250;
 
 impl Default for Recent {
     fn default() -> Self {
@@ -144,7 +101,7 @@ impl Recent {
             window,
             most,
             now: UnixMs::default(),
-            movers: Vec::new(),
+            lanes: Vec::new(),
         }
     }
 
@@ -152,77 +109,107 @@ impl Recent {
     /// not matter, except for two of the same moment that say equally much: then the later one counts.
     pub fn fold(&mut self, fact: &Fact, now: UnixMs) {
         let state = match fact.kind {
-            FactKind::Duplicate
-            | FactKind::Paused
-            | FactKind::Resumed
-            | FactKind::Delivery(_)
-            | FactKind::Verified => return,
+            FactKind::Duplicate | FactKind::Paused | FactKind::Resumed => return,
+            FactKind::Delivery(_) | FactKind::Verified => return self.hear(fact, now),
             FactKind::Accepted => State::Accepted,
             FactKind::Superseded | FactKind::Expired | FactKind::Dead => State::Ended,
-            FactKind::FailedOver => self.moved_on(&fact.provider),
+            FactKind::FailedOver => State::MovedOn,
             FactKind::Sending | FactKind::Retrying => State::Tried,
         };
+        let found = Found {
+            wait: fact.next_attempt_at.map_or(Duration::ZERO, |due| due.since(fact.at)),
+            stage: fitting(fact.stage()),
+            attempts: small_count(fact.attempt),
+            is_ambiguous: fact.class == Some(Class::Ambiguous),
+            by: match state {
+                State::Accepted | State::MovedOn => self.number_of(&fact.provider),
+                State::Heard | State::Tried | State::Ended => SOMEBODY,
+            },
+            ..Found::dated(fact.at, state)
+        };
+        self.add(&fact.job, found, now);
+    }
+
+    /// Adds what a fact says of a message's delivery, if that is anything: beside what is known of the job, or for
+    /// the time when that will be known.
+    fn hear(&mut self, fact: &Fact, now: UnixMs) {
+        let Some(verdict) = Verdict::of(fact) else { return };
+        let by = self.number_of(&fact.provider);
+        let heard = Found {
+            stage: fitting(fact.life.into()),
+            told: Told::new(verdict, fact.attempt, by),
+            ..Found::dated(fact.at, State::Heard)
+        };
+        self.add(&fact.job, heard, now);
+    }
+
+    fn add(&mut self, job: &JobId, mut found: Found, now: UnixMs) {
         self.now = now;
         self.turn(now);
-        if fact.at < now.minus(self.window) {
+        if found.at < now.minus(self.window) {
             return;
         }
-        let found = Found {
-            // Whoever dates a fact later than that has a wrong clock; nothing would ever count over it.
-            at: fact.at.min(now.plus(LATE)),
-            wait: fact.next_attempt_at.map_or(Duration::ZERO, |due| due.since(fact.at)),
-            life: fact.life,
-            attempts: u8::try_from(fact.attempt).unwrap_or(u8::MAX).min(MOST_ATTEMPTS),
-            is_ambiguous: fact.class == Some(Class::Ambiguous),
-            state,
-        };
-        let key = key_of(fact.job.as_str());
-        let known = self.find(key);
-        let Some(known) = known else { return self.put(key, &found, now) };
-        // Attempts of one life never go back, in whichever order they are told.
-        let is_same_life = fitting(known.life) == fitting(found.life);
-        let attempts = if is_same_life { known.attempts.max(found.attempts) } else { found.attempts };
-        let is_ambiguous = found.is_ambiguous || (is_same_life && known.is_ambiguous);
-        if found.counts_over(&known) {
-            self.put(key, &Found { attempts, is_ambiguous, ..found }, now);
-        } else if is_same_life && (attempts, is_ambiguous) != (known.attempts, known.is_ambiguous) {
-            self.put(key, &Found { attempts, is_ambiguous, ..known }, now);
+        // Whoever dates a fact later than that has a wrong clock; nothing would ever count over it.
+        found.at = found.at.min(now.plus(LATE));
+        let key = key_of(job.as_str());
+        match self.find(key) {
+            None => self.put(key, &found, now),
+            Some(known) => {
+                let both = found.over(known);
+                if both != known {
+                    self.put(key, &both, now);
+                }
+            }
         }
     }
 
-    /// What the lane of `provider` should know about this life of `job`.
+    /// What the lane of `provider` should know about this stage of `job`.
     #[must_use]
-    pub fn known(&self, job: &JobId, life: Life, provider: &ProviderName) -> Known {
-        let horizon = self.now.minus(self.window);
+    pub fn known(&self, job: &JobId, stage: Stage, provider: &ProviderName) -> Known {
+        let (horizon, stage) = (self.now.minus(self.window), fitting(stage));
         let found = self.find(key_of(job.as_str())).filter(|found| found.at >= horizon);
-        let Some(found) = found.filter(|found| found.life >= fitting(life)) else { return Known::Nothing };
-        let is_later = found.life > fitting(life);
-        let tried = Known::Tried {
-            attempts: found.attempts.into(),
-            not_before: found.at.min(self.now).plus(found.wait),
-        };
+        let Some(found) = found.filter(|found| found.stage >= stage) else { return Known::Nothing };
+        let is_later = found.stage.life > stage.life;
+        if !is_later && found.stage.extra != stage.extra {
+            return Known::Accepted; // that is why it is sent once more
+        }
+        let is_here = self.lanes.get(usize::from(found.by)) == Some(provider);
+        let attempts = found.attempts.into();
         match found.state {
+            State::Accepted if is_here && !is_later => Known::AcceptedHere { at: found.at, attempts },
             State::Accepted => Known::Accepted,
             State::Ended => Known::Ended { at: found.at },
-            State::MovedOn(_) | State::Tried if is_later => Known::Outlived,
-            State::MovedOn(by) if self.movers.get(usize::from(by)) == Some(provider) => {
-                Known::MovedOn { at: found.at }
+            State::MovedOn | State::Tried | State::Heard if is_later => Known::Outlived,
+            State::MovedOn if is_here => Known::MovedOn { at: found.at },
+            State::MovedOn | State::Tried => {
+                Known::Tried { attempts, not_before: found.at.min(self.now).plus(found.wait) }
             }
-            State::MovedOn(_) | State::Tried => tried,
+            State::Heard => Known::Nothing,
         }
+    }
+
+    /// What is known of the delivery of this life's message, which the lane of `provider` sent in its attempt
+    /// `attempt`.
+    #[must_use]
+    pub fn verdict(&self, job: &JobId, life: Life, attempt: u32, provider: &ProviderName) -> Option<Verdict> {
+        let found = self.find(key_of(job.as_str()))?;
+        let by = self.lanes.iter().position(|known| known == provider);
+        let by = by.and_then(|place| u8::try_from(place).ok()).unwrap_or(SOMEBODY);
+        if found.stage.life == fitting(life.into()).life { found.told.of(attempt, by) } else { None }
     }
 
     /// True if nobody can tell what became of an attempt of this life of `job`, in whichever lane.
     #[must_use]
     pub fn was_ambiguous(&self, job: &JobId, life: Life) -> bool {
         let found = self.find(key_of(job.as_str()));
-        found.is_some_and(|found| found.life == fitting(life) && found.is_ambiguous)
+        found.is_some_and(|found| found.stage.life == fitting(life.into()).life && found.is_ambiguous)
     }
 
-    /// True if anything, of whichever lane, is known of this life of `job`.
+    /// True if a lane, whichever, is known to have worked on this life of `job`.
     #[must_use]
     pub fn knows(&self, job: &JobId, life: Life) -> bool {
-        self.find(key_of(job.as_str())).is_some_and(|found| found.life >= fitting(life))
+        let found = self.find(key_of(job.as_str())).filter(|found| found.state != State::Heard);
+        found.is_some_and(|found| found.stage >= fitting(life.into()))
     }
 
     /// How far back jobs are remembered.
@@ -234,7 +221,7 @@ impl Recent {
     /// How many facts are remembered, those included that are too old to count.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.young.jobs.len() + self.old.jobs.len()
+        self.young.len() + self.old.len()
     }
 
     /// True if nothing is remembered.
@@ -249,30 +236,31 @@ impl Recent {
 
     fn put(&mut self, key: Key, found: &Found, now: UnixMs) {
         let half = self.most.div_ceil(2);
-        let is_past = found.at.plus(LATE) < self.young.began && !self.young.jobs.contains_key(&key);
+        let is_past = found.at.plus(LATE) < self.young.began && !self.young.has(key);
         if is_past {
             // What is older than everything young has its place among the old, while there is room: newer
             // facts are never forgotten for it.
-            if self.old.jobs.len() < half || self.old.jobs.contains_key(&key) {
+            if self.old.len() < half || self.old.has(key) {
                 self.old.put(key, found);
             }
             return;
         }
-        if self.young.jobs.len() >= half && !self.young.jobs.contains_key(&key) {
+        if self.young.len() >= half && !self.young.has(key) {
             self.begin_generation(now);
         }
         self.young.put(key, found);
     }
 
-    /// A job handed on by a lane beyond those that can be told apart is taken as tried, not as moved on.
-    fn moved_on(&mut self, provider: &ProviderName) -> State {
-        let place = self.movers.iter().position(|p| p == provider).or_else(|| {
-            (self.movers.len() < MOST_MOVERS).then(|| {
-                self.movers.push(provider.clone());
-                self.movers.len() - 1
+    /// The number of a lane in entries. One beyond those that can be told apart is nobody's in particular: a job
+    /// that it handed on is taken as tried.
+    fn number_of(&mut self, provider: &ProviderName) -> u8 {
+        let place = self.lanes.iter().position(|known| known == provider).or_else(|| {
+            (self.lanes.len() < MOST_LANES).then(|| {
+                self.lanes.push(provider.clone());
+                self.lanes.len() - 1
             })
         });
-        place.and_then(|place| u8::try_from(place).ok()).map_or(State::Tried, State::MovedOn)
+        place.and_then(|place| u8::try_from(place).ok()).unwrap_or(SOMEBODY)
     }
 
     /// Begins a new generation where the young one is a window long, or the clock was set back.
@@ -285,96 +273,11 @@ impl Recent {
 
     fn begin_generation(&mut self, now: UnixMs) {
         std::mem::swap(&mut self.young, &mut self.old);
-        self.young.jobs.clear();
-        self.young.began = now;
+        self.young.beginning(now);
         if self.old.began == UnixMs::default() {
             self.old.began = now; // the first one: nothing is dated from it yet
         }
     }
-}
-
-impl Found {
-    /// True if this says more about the job than what is known of it.
-    fn counts_over(&self, known: &Self) -> bool {
-        let of = |found: &Self| {
-            // An end is final whatever the times, an acceptance most of all: workers' clocks differ.
-            let finality = match found.state {
-                State::Accepted => 2,
-                State::Ended => 1,
-                State::MovedOn(_) | State::Tried => 0,
-            };
-            let at = if finality == 2 { UnixMs::default() } else { found.at };
-            (fitting(found.life), finality, at, found.attempts, found.state)
-        };
-        of(self) >= of(known)
-    }
-}
-
-impl Generation {
-    fn get(&self, key: Key) -> Option<Found> {
-        let entry = self.jobs.get(&key)?;
-        let [high, middle, low] = entry.life.map(u64::from);
-        Some(Found {
-            at: self.origin().plus(Duration::from_millis(entry.at.into())),
-            wait: Duration::from_millis(entry.wait.into()),
-            life: Life::from_number(high << 32 | middle << 16 | low),
-            attempts: entry.attempts & MOST_ATTEMPTS,
-            is_ambiguous: entry.attempts > MOST_ATTEMPTS,
-            state: State::unpacked(entry.state),
-        })
-    }
-
-    fn put(&mut self, key: Key, found: &Found) {
-        let life = fitting(found.life).number();
-        let entry = Entry {
-            at: small(found.at.since(self.origin())),
-            wait: small(found.wait),
-            life: [(life >> 32) as u16, (life >> 16) as u16, life as u16],
-            attempts: found.attempts.min(MOST_ATTEMPTS) | if found.is_ambiguous { !MOST_ATTEMPTS } else { 0 },
-            state: found.state.packed(),
-        };
-        self.jobs.insert(key, entry);
-    }
-
-    fn origin(&self) -> UnixMs {
-        self.began.minus(BEFORE)
-    }
-}
-
-impl State {
-    const fn packed(self) -> u8 {
-        match self {
-            Self::Accepted => 0,
-            Self::Ended => 1,
-            Self::Tried => 2,
-            Self::MovedOn(by) => 3 + by,
-        }
-    }
-
-    const fn unpacked(packed: u8) -> Self {
-        match packed {
-            0 => Self::Accepted,
-            1 => Self::Ended,
-            2 => Self::Tried,
-            moved => Self::MovedOn(moved - 3),
-        }
-    }
-}
-
-/// The life as far as an entry can hold it.
-fn fitting(life: Life) -> Life {
-    Life::from_number(life.number().min(LAST_LIFE))
-}
-
-fn small(d: Duration) -> u32 {
-    u32::try_from(d.as_millis()).unwrap_or(u32::MAX)
-}
-
-fn key_of(id: &str) -> Key {
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    let hash = hasher.finish();
-    [(hash >> 32) as u32, hash as u32]
 }
 
 #[cfg(test)]

@@ -59,6 +59,12 @@ impl Route {
         self.providers.get(place + 1)
     }
 
+    /// How long the delivery of a job that `provider` accepted is awaited; `None` where nothing would follow.
+    #[must_use]
+    pub fn confirms_after(&self, provider: &ProviderName) -> Option<Duration> {
+        self.confirm_within.filter(|_| self.after(provider).is_some())
+    }
+
     /// How many providers come after `provider` on this route.
     #[must_use]
     pub fn left_after(&self, provider: &ProviderName) -> u32 {

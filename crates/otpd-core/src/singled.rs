@@ -19,8 +19,9 @@ use crate::recipient::RecipientKey;
 /// How many refused recipients are known, and for how long after their last refusal.
 const MOST: usize = 16_384;
 const KNOWN_FOR: Duration = Duration::from_secs(600);
-/// Another recipient that is refused before so many were accepted shows that it is the account.
+/// Another recipient that is refused before so many were accepted, and within this time, shows that it is the account.
 const SOON: u64 = 8;
+const SOON_WITHIN: Duration = LONGEST;
 /// A recipient is refused for itself where at least so many others were accepted since its last refusal, and so
 /// many for each other that was refused.
 const OTHERS: u64 = 2;
@@ -46,8 +47,10 @@ pub struct Singled {
     met: HashMap<RecipientKey, Met>,
     accepted: u64,
     refused: u64,
-    /// The last refusal that may be the account's, and how many had been accepted then.
-    suspect: Option<(RecipientKey, u64)>,
+    /// The last refusal that may be the account's, when it was, and how many had been accepted then.
+    suspect: Option<(RecipientKey, Mono, u64)>,
+    /// The wait that the last refusal named which did not say whom it concerns.
+    named: Option<Duration>,
 }
 
 /// What a recipient has met.
@@ -85,9 +88,10 @@ impl Singled {
                 if before.is_some_and(|met| self.is_refused_alone(met)) {
                     return Whose::Recipient(wait);
                 }
-                let suspect = self.suspect.replace((to, self.accepted));
-                let is_accounts =
-                    suspect.is_some_and(|(other, then)| other != to && self.accepted - then < SOON);
+                let suspect = self.suspect.replace((to, now, self.accepted));
+                let is_accounts = suspect.is_some_and(|(other, at, then)| {
+                    other != to && self.accepted - then < SOON && now.since(at) < SOON_WITHIN
+                });
                 if is_accounts { Whose::Account } else { Whose::Unknown(wait) }
             }
             Scope::Account
@@ -97,6 +101,16 @@ impl Singled {
             | Scope::Country
             | Scope::Message => Whose::Account,
         }
+    }
+
+    /// The wait that the account asks for, of a refusal that is the account's and names `wait`. Where it does not say whom
+    /// it concerns, that may be its recipient's: what it names beyond the one before is not believed of the account.
+    pub fn wait_of_account(&mut self, scope: Scope, wait: Option<Duration>) -> Option<Duration> {
+        if scope != Scope::Unknown {
+            return wait;
+        }
+        let before = std::mem::replace(&mut self.named, wait);
+        wait.zip(before).map(|(this, before)| this.min(before))
     }
 
     fn is_refused_alone(&self, met: Met) -> bool {
@@ -168,6 +182,28 @@ mod tests {
         }
         accept(&mut singled, 3);
         assert_eq!(refuse(&mut singled, 1, Scope::Unknown), Whose::Account);
+    }
+
+    #[test]
+    fn two_numbers_long_after_each_other_are_two_numbers() {
+        let mut singled = Singled::default();
+        let mut refuse =
+            |to, at: Mono| singled.refused(RecipientKey(to), Scope::Unknown, Reason::RateProvider, at);
+        assert_eq!(refuse(1, NOW), Whose::Unknown(secs(1)));
+        assert_eq!(refuse(2, NOW.plus(SOON_WITHIN)), Whose::Unknown(secs(1)));
+        assert_eq!(refuse(3, NOW.plus(SOON_WITHIN + secs(1))), Whose::Account);
+    }
+
+    #[test]
+    fn a_wait_is_the_accounts_if_two_name_it() {
+        let mut singled = Singled::default();
+        let mut named = |scope, wait: Option<u64>| singled.wait_of_account(scope, wait.map(secs));
+        assert_eq!(named(Scope::Account, Some(9)), Some(secs(9)));
+        for (wait, is) in
+            [(None, None), (Some(9), None), (Some(7), Some(7)), (Some(8), Some(7)), (None, None)]
+        {
+            assert_eq!(named(Scope::Unknown, wait), is.map(secs));
+        }
     }
 
     #[test]

@@ -303,10 +303,10 @@ mod tests {
         ) {
             let (one, other) = (Index::default(), Index::default());
             for fact in &facts {
-                one.fold(fact, Mono(0));
+                let _ = one.fold(fact, Mono(0));
             }
             for fact in shuffled.iter().chain(&facts) {
-                other.fold(fact, Mono(0));
+                let _ = other.fold(fact, Mono(0));
             }
             let state = |index: &Index| index.view(&id("a")).map(|(view, _)| view.state);
             prop_assert_eq!(state(&one), state(&other));

@@ -91,6 +91,11 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 #[schema(as = Entry)]
@@ -106,6 +111,10 @@ pub(crate) struct EntryView {
     pub(crate) provider: String,
     /// Attempts so far.
     pub(crate) attempt: u32,
+    /// True if it is about the extra send of a job that a provider had accepted (`confirm_within`).
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) extra_send: bool,
     /// The class of the provider's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) class: Option<&'static str>,

@@ -96,7 +96,6 @@ impl CallbackReader {
             }
             (_, _) if !self.is_genuine(callback) => return CallbackRead::Forged,
             (Kind::Verihubs, CallbackMethod::Get | CallbackMethod::Post) => return verihubs::told(callback),
-            (Kind::Msgai, CallbackMethod::Post) => return msgai::told(callback),
             (Kind::OneMsg | Kind::MetaOnPrem | Kind::Betatel | Kind::Msgai, CallbackMethod::Get) => {
                 return CallbackRead::Malformed("is a GET, and this provider sends POST");
             }
@@ -104,6 +103,7 @@ impl CallbackReader {
             (Kind::MetaCloud, CallbackMethod::Post) => meta_cloud::told,
             (Kind::MetaOnPrem, CallbackMethod::Post) => meta_onprem::told,
             (Kind::Betatel, CallbackMethod::Post) => betatel::told,
+            (Kind::Msgai, CallbackMethod::Post) => msgai::told,
         };
         match serde_json::from_slice::<Value>(callback.body) {
             Ok(body) => json(&body),

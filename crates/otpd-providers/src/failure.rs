@@ -16,6 +16,9 @@ use otpd_core::{Answered, Outcome, Reason};
 use crate::body::TooLate;
 use crate::generic::not_sent;
 
+/// Said where a request was handed over and not written in time, whether it was being connected or not.
+pub(crate) const NOTHING_TAKEN: &str = "no connection took the request in time";
+
 /// Reads the error of an attempt whose request was `written` or was not.
 ///
 /// A connection that was cut after the request left is the same riddle as one that stayed silent, so
@@ -57,6 +60,12 @@ pub(crate) fn is_other_http(error: &reqwest::Error) -> bool {
     tls_beneath(error) == Some(&refused)
 }
 
+/// Whether the server broke off without a word of HTTP/2's.
+pub(crate) fn is_broken_off(error: &reqwest::Error) -> bool {
+    let says_so = beneath::<h2::Error>(error).is_some_and(h2::Error::is_remote);
+    !says_so && !error.is_timeout() && !error.is_connect()
+}
+
 /// The provider's word that it did not look at the request.
 fn not_processed(error: &reqwest::Error) -> Option<&'static str> {
     let http2: &h2::Error = beneath(error)?;
@@ -95,6 +104,8 @@ fn connect_detail(error: &reqwest::Error) -> String {
     let host = error.url().and_then(|url| url.host_str()).unwrap_or("the provider");
     if error.is_dns() {
         format!("could not connect: {host} has no address; check base_url and this machine's DNS")
+    } else if error.is_timeout() && !error.is_connect() {
+        NOTHING_TAKEN.into()
     } else if error.is_timeout() {
         "could not connect in time".into()
     } else {

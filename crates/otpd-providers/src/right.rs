@@ -17,8 +17,9 @@ const WITHDRAWN: u8 = 2;
 /// What a connection owes.
 #[derive(Debug, Default)]
 pub(crate) struct Owed {
-    /// How many requests were written and have not ended.
+    /// How many requests were written and have not ended, and the most that ever were.
     requests: AtomicUsize,
+    most: AtomicUsize,
     /// Since when something was owed and nothing was answered; 0: nothing is owed.
     since: AtomicU64,
 }
@@ -26,6 +27,11 @@ pub(crate) struct Owed {
 impl Owed {
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// The most that it ever owed at once.
+    pub(crate) fn most(&self) -> usize {
+        self.most.load(Ordering::Relaxed)
     }
 
     /// Whether nothing at all was answered for so long, though something was owed.
@@ -42,7 +48,9 @@ impl Owed {
     }
 
     fn written(&self, now: Mono) {
-        if self.requests.fetch_add(1, Ordering::Relaxed) == 0 {
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        self.most.fetch_max(before + 1, Ordering::Relaxed);
+        if before == 0 {
             self.since.store(now.0, Ordering::Relaxed);
         }
     }

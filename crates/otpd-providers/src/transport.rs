@@ -41,6 +41,9 @@ pub use read::MAX_ANSWER;
 use read::read;
 use told::Told;
 
+const EVERYWHERE_FULL: &str =
+    "every connection had as many open requests as the provider allows, until the time-out";
+
 /// Sends jobs to one provider account.
 pub struct Transport {
     adapter: Adapter,
@@ -135,6 +138,7 @@ impl Transport {
                 if !error.is_connect() {
                     return Err(Reason::Timeout);
                 }
+                using.not_connected(since, self.clock.mono());
                 self.tell(&failure::answered(&error, false));
                 Err(Reason::ConnectFailed)
             }
@@ -154,12 +158,16 @@ impl Transport {
         let (mut now, mut moved) = (since, None);
         let (using, result) = loop {
             let Some(mut using) = self.lines.take(&self.clock, now, left(now)).await else {
-                return self.not_taken(stamp);
+                return self.not_taken(EVERYWHERE_FULL, stamp);
             };
             let is_one = using.is_one_connection();
-            let full = if is_one { using.queue(left(now)).await } else { None };
+            let full = if is_one { using.queue(&self.clock, left(now)).await } else { None };
             match full {
                 None => {
+                    if is_one {
+                        now = self.clock.mono();
+                        moved = Some(left(now));
+                    }
                     let asked = self.message(&request, bearer, expires_at, stamp, &using, moved);
                     let mut exchange = pin!(exchange(using.client().execute(asked), request.url));
                     if !is_one {
@@ -167,12 +175,15 @@ impl Transport {
                     }
                     match tokio::time::timeout(FULL_AFTER, exchange.as_mut()).await {
                         Ok(result) => break (using, result),
-                        Err(_) if using.withdraw() => {}
+                        Err(_) if using.withdraw(self.clock.mono()) => {}
                         Err(_) => break (using, exchange.await),
                     }
                 }
                 Some(Full::Here) => {}
-                Some(Full::Everywhere) => return self.not_taken(stamp),
+                Some(Full::Everywhere) => {
+                    using.unanswered(now);
+                    return self.not_taken(failure::NOTHING_TAKEN, stamp);
+                }
             }
             now = self.clock.mono();
             moved = Some(left(now));
@@ -185,24 +196,23 @@ impl Transport {
                 using.answered(&response, now);
                 let answer = read(response).await;
                 let answered = self.adapter.classify(job, &answer, self.clock.wall());
-                if answered.outcome.class() != Class::Accepted && answer.oddity().is_some() {
-                    self.tell(&answered);
+                if let (true, Some(oddity)) = (answered.outcome.class() != Class::Accepted, answer.oddity()) {
+                    self.warn(oddity);
                 }
                 answered
             }
             Err(error) => {
                 // From here on it cannot leave any more, so the answer to "had it left?" stays true.
                 stamp.over();
-                self.unanswered(&error, &using, expires_at, stamp)
+                self.unanswered(&error, &using, now, expires_at, stamp)
             }
         }
     }
 
-    /// An attempt for which no connection had room in time.
-    fn not_taken(&self, stamp: &Stamp) -> Answered {
+    /// An attempt that no connection took in time, for this reason.
+    fn not_taken(&self, words: &str, stamp: &Stamp) -> Answered {
         stamp.over();
-        let detail = "every connection had as many open requests as the provider allows, until the time-out";
-        let answered = failure::without_answer(not_sent(Reason::ConnectFailed, None), detail.into());
+        let answered = failure::without_answer(not_sent(Reason::ConnectFailed, None), words.into());
         self.tell(&answered);
         answered
     }
@@ -240,11 +250,12 @@ impl Transport {
         asked
     }
 
-    /// What an attempt without an answer came to; `stamp` is over.
+    /// What an attempt without an answer came to that was handed over at `since`; `stamp` is over.
     fn unanswered(
         &self,
         error: &reqwest::Error,
         using: &Using<'_>,
+        since: Mono,
         expires_at: UnixMs,
         stamp: &Stamp,
     ) -> Answered {
@@ -252,12 +263,15 @@ impl Transport {
             let detail = "the code expired before the provider was connected";
             return failure::without_answer(not_sent(Reason::ConnectFailed, None), detail.into());
         }
-        if let Some(written_at) = stamp.written_at()
-            && error.is_timeout()
-        {
-            using.unanswered(written_at);
+        // A connection that lives and takes nothing is left as well as one that does not answer.
+        if error.is_timeout() && (stamp.is_written() || (using.is_one_connection() && !error.is_connect())) {
+            using.unanswered(stamp.written_at().unwrap_or(since));
         }
-        if failure::is_other_http(error) {
+        if error.is_connect() {
+            using.not_connected(since, self.clock.mono());
+        }
+        let written_at = stamp.written_at().filter(|_| failure::is_broken_off(error));
+        if failure::is_other_http(error) || written_at.is_some_and(|at| using.only_believes_in_http2(at)) {
             using.speaks_otherwise();
         }
         let answered = failure::answered(error, stamp.is_written());
@@ -273,7 +287,14 @@ impl Transport {
         let Some(words) = answered.detail.as_deref() else { return };
         let reason = answered.outcome.reason();
         let is_usual = matches!(reason, Some(Reason::Timeout | Reason::ServiceUnavailable));
-        if (!is_usual || answered.http_status.is_some()) && self.told.is_new(words, self.clock.mono()) {
+        if !is_usual {
+            self.warn(words);
+        }
+    }
+
+    /// Says it once. Our own words: the provider's may be others each time.
+    fn warn(&self, words: &str) {
+        if self.told.is_new(words, self.clock.mono()) {
             let (kind, url) = (self.adapter.kind(), self.adapter.origin());
             tracing::warn!(kind = kind.as_str(), %url, "{words}; not told again for 10 minutes");
         }

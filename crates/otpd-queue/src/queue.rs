@@ -177,6 +177,15 @@ impl Queue {
         either!(self, q => q.follow_marked(back).await)
     }
 
+    /// The facts of one job from the last `back`, in the order in which they were written: all that were confirmed
+    /// before the call, and at most 10,000.
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`], [`QueueError::File`].
+    pub async fn story(&self, job: &JobId, back: Duration) -> Result<Vec<Fact>, QueueError> {
+        either!(self, q => q.story(job, back).await)
+    }
+
     /// The dead letters that `filter` means, oldest first, at most `most`. They stay where they are.
     ///
     /// # Errors

@@ -72,6 +72,11 @@ pub struct Carried {
     pub replayed_at: Option<UnixMs>,
     /// Attempts so far of which nobody can tell whether they were sent (`x-otp-ambiguous`); at most [`MOST_CARRIED`].
     pub ambiguous: u32,
+    /// How often it went to another provider although one had accepted it (`x-otp-extra`); at most
+    /// [`MOST_CARRIED`].
+    pub extra: u32,
+    /// When the lane's provider accepted it, where it only waits for its delivery still (`x-otp-accepted-at`).
+    pub accepted_at: Option<UnixMs>,
 }
 
 /// One of the queues of a lane. Only its owner consumes the last two.
@@ -143,7 +148,8 @@ pub enum Inbound {
 /// One end of a job's stay in a lane, or a fact about it on the way.
 #[derive(Debug)]
 pub struct Settlement {
-    /// What happened; `None` only where a fact was published before and its acknowledgement got lost.
+    /// What happened; `None` where nothing is to be told: a fact was published before, and the delivery comes back or
+    /// was kept.
     pub fact: Option<Fact>,
     /// What becomes of the delivery.
     pub then: Then,
@@ -152,7 +158,7 @@ pub struct Settlement {
 /// What becomes of a delivery once its fact is confirmed.
 #[derive(Debug)]
 pub enum Then {
-    /// It stays in the lane (a retry).
+    /// It stays in the lane: a retry, or a delivery that is awaited.
     Keep,
     /// It is done.
     Acknowledge(Tag),

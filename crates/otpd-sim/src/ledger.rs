@@ -8,6 +8,8 @@
 //! ledger is told what was published, every event, and what is still queued, in any order, and says at
 //! the end what does not fit. It reads events by the contract (CloudEvents JSON), not by otpd's own code.
 //!
+//! A job that a provider accepted counts as that, whatever becomes of its one extra send (`extra_send` in its events).
+//!
 //! A stream delivers at least once: an event whose bytes were seen before is the same event again, not a
 //! second settlement. Two events of one meaning but different in anything (time, worker, message id)
 //! happened twice.
@@ -36,6 +38,8 @@ struct Entry {
     published: u64,
     queued: bool,
     settled: Vec<FactKind>,
+    /// Ends of the extra send of a job that was accepted: no ends of the job.
+    extra: Vec<FactKind>,
 }
 
 /// An event that is none.
@@ -70,6 +74,8 @@ pub struct Summary {
     pub retries: u64,
     /// Moves to the next provider.
     pub failed_over: u64,
+    /// Accepted jobs that were sent once more.
+    pub extra_sends: u64,
     /// Events that were delivered more than once.
     pub repeated: u64,
 }
@@ -95,6 +101,14 @@ struct Event {
     event_type: String,
     #[serde(default)]
     subject: String,
+    #[serde(default)]
+    data: EventData,
+}
+
+#[derive(Default, Deserialize)]
+struct EventData {
+    #[serde(default)]
+    extra_send: bool,
 }
 
 impl Ledger {
@@ -137,7 +151,8 @@ impl Ledger {
         *self.seen.entry(kind).or_default() += 1;
         let entry = self.entry(&event.subject);
         if kind.is_final() {
-            entry.settled.push(kind);
+            let ends = if event.data.extra_send { &mut entry.extra } else { &mut entry.settled };
+            ends.push(kind);
         }
         Ok(())
     }
@@ -186,6 +201,14 @@ impl Unbalanced {
             return;
         }
         self.summary.published += 1;
+        if !entry.extra.is_empty() {
+            self.summary.extra_sends += 1;
+            let is_one_more = entry.extra.len() == 1 && entry.settled.contains(&FactKind::Accepted);
+            if !is_one_more {
+                let all = entry.settled.iter().chain(&entry.extra).copied().collect();
+                return self.settled_twice.push((id.to_owned(), all));
+            }
+        }
         match (entry.settled.as_slice(), entry.queued) {
             ([], false) => self.missing.push(id.to_owned()),
             ([], true) => self.summary.queued += 1,
@@ -306,6 +329,7 @@ mod tests {
             duplicates: 1,
             retries: 1,
             failed_over: 1,
+            extra_sends: 0,
             repeated: 1,
         };
         assert_eq!(summary, one_each);
@@ -349,6 +373,27 @@ mod tests {
         let other = String::from_utf8(event(Accepted, "a", 1)).unwrap().replace("otpd/test", "otpd/other");
         ledger.event(other.as_bytes()).unwrap();
         assert_eq!(ledger.close().unwrap_err().settled_twice.len(), 1);
+    }
+
+    #[test]
+    fn an_extra_send_is_no_second_end_and_there_is_one_at_most() {
+        let extra = |kind, attempt| {
+            let (job, provider) = (JobId::parse("a").unwrap(), ProviderName::parse("msgai").unwrap());
+            let fact = Fact { attempt, extra: true, ..Fact::new(kind, job, provider, UnixMs(5)) };
+            fact_json::encode(&fact, "otpd/test")
+        };
+        for kind in [Accepted, Dead, Expired, Superseded] {
+            let mut once = ledger(&["a"], &[(Accepted, "a", 1)], &[]);
+            once.event(&extra(kind, 2)).unwrap();
+            let summary = once.close().unwrap();
+            assert_eq!((summary.accepted, summary.dead, summary.extra_sends), (1, 0, 1), "{kind:?}");
+            // Another one, and one without the first.
+            once.event(&extra(Accepted, 3)).unwrap();
+            assert_eq!(once.close().unwrap_err().settled_twice.len(), 1, "{kind:?}");
+            let mut alone = ledger(&["a"], &[], &[]);
+            alone.event(&extra(kind, 2)).unwrap();
+            assert!(alone.close().is_err(), "{kind:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use otpd_core::admission::{Arrival, Arriving, SKEW, arrive};
-use otpd_core::{FactKind, Known, Reason, Refusals, Route, SendJob, UnixMs};
+use otpd_core::{FactKind, Known, Reason, Refusals, Route, SendJob, Stage, UnixMs};
 use otpd_queue::{Delivery, Inbound, Section, Settlement, Then};
 
 use crate::dispatch::Lane;
@@ -26,7 +26,7 @@ impl<E: Endpoint> Lane<E> {
                 self.session = session;
                 self.lease.hold(session);
                 self.window_is_ours = false;
-                self.room.clear();
+                self.let_go();
                 self.metrics.breaker_open.set(i64::from(self.breaker.open_reason().is_some()));
                 if session > 1 {
                     self.metrics.reconnects.inc();
@@ -39,7 +39,7 @@ impl<E: Endpoint> Lane<E> {
                 tracing::warn!(provider = %self.settings.provider, session, waiting = self.room.len(),
                     "the lane is lost: its queue is away, or another worker has it; waiting jobs go to its next owner");
                 self.lease.lose();
-                self.room.clear();
+                self.let_go();
                 // What is not written yet must not be: the next owner counts it as written by now.
                 self.flying.values().for_each(|flying| flying.stamp.revoke());
                 self.hand_back(session);
@@ -56,6 +56,12 @@ impl<E: Endpoint> Lane<E> {
             }
             Inbound::Stopped => self.hand_back(self.session),
         }
+    }
+
+    /// Forgets what waits: its deliveries are void or handed back.
+    pub(crate) fn let_go(&mut self) {
+        self.room.clear();
+        self.awaiting.clear();
     }
 
     /// The session is at its end: what waits goes to the next owner now, and what is under way as it ends. Again
@@ -98,13 +104,18 @@ impl<E: Endpoint> Lane<E> {
             Err(malformed) => return self.bury_malformed(&delivery, malformed, now),
         };
         let known = self.known(&job, &delivery);
-        match arrive(known, &arriving(&job, &delivery, now)) {
+        match arrive(known, &self.arriving(&job, &delivery, now)) {
             Arrival::AlreadySettled => {
                 let life = delivery.carried.life;
                 let then = Then::AcknowledgeSettled { tag: delivery.tag, job: job.id, life };
                 self.settler.settle(Settlement { fact: None, then });
             }
             Arrival::Duplicate => self.drop_duplicate(&job, &delivery, now),
+            Arrival::Await { since, attempts } => {
+                let returned_often = delivery.returned >= RETURNED_OFTEN;
+                let held = self.hold(job, delivery, attempts, taken_at, now);
+                self.await_again(held, since.min(now), returned_often);
+            }
             Arrival::BeginAnew { life } => {
                 let mut held = self.hold(job, delivery, 0, taken_at, now);
                 held.life = life;
@@ -133,12 +144,13 @@ impl<E: Endpoint> Lane<E> {
     /// What is known of a job's id: first what this lane holds itself, then what is remembered.
     fn known(&self, job: &SendJob, delivery: &Delivery) -> Known {
         let here = self.room.tag_of(&job.id).or_else(|| self.flying.get(&job.id).map(|f| f.tag));
+        let here = here.or_else(|| self.awaiting.tag_of(&job.id));
         match here {
             // A second message with the same id while the first is alive in this session.
             Some(tag) if tag.session == self.session && tag != delivery.tag => Known::Accepted,
             // A request from before the session is still under way; this is its delivery come again.
             Some(_) => Known::Nothing,
-            None => self.shared.memory.known(&job.id, delivery.carried.life, &self.settings.provider),
+            None => self.shared.memory.known(&job.id, stage_of(delivery), &self.settings.provider),
         }
     }
 
@@ -156,7 +168,9 @@ impl<E: Endpoint> Lane<E> {
         let arrived_at = self.clock.mono();
         let span = trace::process(&self.names, &self.settings.provider, &delivery, &job.id);
         let waits_since = delivery.carried.replayed_at.unwrap_or(taken_at);
-        self.metrics.queue_wait.observe(now.since(waits_since).as_secs_f64());
+        if delivery.carried.accepted_at.is_none() {
+            self.metrics.queue_wait.observe(now.since(waits_since).as_secs_f64());
+        }
         let was_ambiguous =
             self.shared.memory.with(|memory| memory.recent.was_ambiguous(&job.id, delivery.carried.life));
         let ambiguous = delivery.carried.ambiguous.max(u32::from(was_ambiguous));
@@ -173,6 +187,8 @@ impl<E: Endpoint> Lane<E> {
             replayed_at: delivery.carried.replayed_at,
             attempts,
             ambiguous,
+            extra: delivery.carried.extra,
+            accepted_at: delivery.carried.accepted_at,
             moves_on: None,
             refusals: Refusals::default(),
             probed: 0,
@@ -186,6 +202,11 @@ impl<E: Endpoint> Lane<E> {
             trace: delivery.trace,
             span,
         }
+    }
+
+    fn arriving(&self, job: &SendJob, delivery: &Delivery, now: UnixMs) -> Arriving {
+        let awaits = self.awaits(&self.route_of(delivery), delivery.carried.extra).is_some();
+        arriving(job, delivery, now, awaits)
     }
 
     /// The route a job came by; one that the config no longer knows is taken as the provider's own.
@@ -222,8 +243,13 @@ fn was_set_aside(delivery: &Delivery) -> bool {
     delivery.section == Section::Later || delivery.carried.not_before.is_some()
 }
 
-/// What a delivery says of itself, for [`arrive`].
-fn arriving(job: &SendJob, delivery: &Delivery, now: UnixMs) -> Arriving {
+/// Which part of its job's life a delivery belongs to.
+fn stage_of(delivery: &Delivery) -> Stage {
+    Stage { life: delivery.carried.life, extra: delivery.carried.extra > 0 }
+}
+
+/// What a delivery says of itself, for [`arrive`]; `awaits`: its delivery is awaited once it is accepted.
+fn arriving(job: &SendJob, delivery: &Delivery, now: UnixMs, awaits: bool) -> Arriving {
     let carried = &delivery.carried;
     // A body that does not say when it was made was given the time at which it was taken.
     let taken_at = delivery.taken_at.map_or(now, |at| at.min(now));
@@ -239,6 +265,8 @@ fn arriving(job: &SendJob, delivery: &Delivery, now: UnixMs) -> Arriving {
         moved: carried.hops > 0 || carried.attempts > 0 || was_set_aside(delivery),
         attempts: carried.attempts,
         not_before: carried.not_before,
+        accepted_at: carried.accepted_at,
+        awaits,
         published_at,
         created_at,
     }

@@ -10,7 +10,7 @@ use tracing::{Instrument, Span};
 
 use otpd_core::{
     Admission, Answered, Attempted, Class, Disposition, FactKind, Mono, Outcome, Pass, Reason, Stamp, UnixMs,
-    admit, decide,
+    Verdict, admit, decide,
 };
 
 use crate::clock::Clock;
@@ -43,7 +43,7 @@ pub(crate) struct Ended {
 pub(crate) enum End {
     /// With an answer, or as the transport reads having none.
     Answered(Answered),
-    /// It was never made: it could not be announced, or its delivery is no longer ours.
+    /// It was never made: it could not be announced, was called back, or its delivery is no longer ours.
     NotMade,
     /// It was never made: its code expired on the way.
     Expired,
@@ -66,6 +66,7 @@ impl<E: Endpoint> Lane<E> {
                 Admission::Superseded => {
                     self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
                 }
+                Admission::Delivered => self.acknowledge(held),
                 Admission::WaitedTooLong => self.bury(held, Reason::WaitedTooLong, None, None),
             }
         }
@@ -80,6 +81,7 @@ impl<E: Endpoint> Lane<E> {
             attempts: held.attempts,
             max_wait: held.route.max_wait,
             superseded: !self.shared.memory.is_newest(held),
+            delivered: held.extra > 0 && self.verdict(held) == Some(Verdict::Delivered),
         };
         admit(&waiting, now)
     }
@@ -165,7 +167,7 @@ impl<E: Endpoint> Lane<E> {
             expires_at: held.expires_at,
             providers_left: held.route.left_after(&self.settings.provider),
             refused_alone: held.refusals.alone(),
-            ambiguous: held.ambiguous,
+            ambiguous: self.ambiguous_before(&held),
             limited_for,
             now,
             jitter: rand::random::<f64>(),
@@ -200,6 +202,12 @@ impl<E: Endpoint> Lane<E> {
             }
             Disposition::Expired => self.expire_after(held, &answer, now),
         }
+    }
+
+    /// How many attempts before the one that ended nobody can tell about; an owner before may have told of one meanwhile.
+    fn ambiguous_before(&self, held: &Held) -> u32 {
+        let was = self.shared.memory.with(|memory| memory.recent.was_ambiguous(&held.job.id, held.life));
+        held.ambiguous.max(u32::from(was))
     }
 
     /// A request that was never made: its job goes back to its place, where its delivery still is ours, or to the
@@ -262,7 +270,13 @@ async fn attempt<E: Endpoint>(
     }
     let answered = endpoint.send(&held.job, held.expires_at, stamp).await;
     trace::answered(&Span::current(), &answered);
-    End::Answered(answered)
+    if is_called_back(&answered, stamp) { End::NotMade } else { End::Answered(answered) }
+}
+
+/// True if the lane itself called the request back: it came too late for its announcement, or the lane is lost. That
+/// says nothing of the provider, and nobody got anything.
+fn is_called_back(answered: &Answered, stamp: &Stamp) -> bool {
+    stamp.is_refused() && answered.http_status.is_none() && !answered.outcome.may_have_been_sent()
 }
 
 /// True if the code would have expired by the time it reaches its provider.

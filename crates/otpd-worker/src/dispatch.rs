@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! inbox ─▶ arrive ─▶ waiting room ─▶ start (admit, gates, permit) ─▶ request ─▶ finish (decide) ─▶ settle
-//!             │            ▲                                                │
+//!             │            ▲                                                │              (awaiting) ─▶ settle
 //!             └─ refused   └──────────────────── a retry ◀──────────────────┘
 //! ```
 //!
@@ -35,6 +35,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::attempt::{Ended, Flying};
+use crate::awaiting::Awaiting;
 use crate::clock::Clock;
 use crate::endpoint::Endpoint;
 use crate::gates::Closed;
@@ -48,7 +49,7 @@ use crate::worker::LaneState;
 use crate::written::Told;
 
 /// How many queue messages are taken in one turn before requests are started.
-const INBOX_TURN: usize = 256;
+pub(crate) const INBOX_TURN: usize = 256;
 /// How often the gauges that cost a look at everything are set.
 const GAUGES_EVERY: Duration = Duration::from_millis(500);
 /// What a queue has at least to confirm what ended, and to take back what did not, when a worker ends.
@@ -77,6 +78,10 @@ pub struct Lane<E: Endpoint> {
     /// The route of jobs whose own is not known here.
     pub(crate) own_route: Arc<Route>,
     pub(crate) room: WaitingRoom,
+    /// Accepted jobs whose delivery is awaited.
+    pub(crate) awaiting: Awaiting,
+    /// Of which jobs a delivery was heard.
+    pub(crate) deliveries: mpsc::UnboundedReceiver<JobId>,
     pub(crate) ceiling: Ceiling,
     /// The requests of others were counted in this session.
     pub(crate) window_is_ours: bool,
@@ -135,6 +140,7 @@ impl<E: Endpoint> Lane<E> {
         metrics.set_ceiling(ceiling.per_second(), ceiling.configured());
         shared.memory.set_ceiling(&settings.provider, &settings.ceiling);
         let (routes, own_route) = routes_of(&shared.routes, &settings.provider);
+        let deliveries = shared.memory.deliveries();
         Self {
             routes,
             own_route,
@@ -151,6 +157,8 @@ impl<E: Endpoint> Lane<E> {
             checkpoint: queue.checkpoint,
             orders: None,
             room: WaitingRoom::default(),
+            awaiting: Awaiting::default(),
+            deliveries,
             ceiling,
             window_is_ours: false,
             breaker: Breaker::default(),
@@ -206,6 +214,7 @@ impl<E: Endpoint> Lane<E> {
                     Some(inbound) => self.receive(inbound),
                     None => break,
                 },
+                Some(job) = self.deliveries.recv() => self.hear_deliveries(&job),
                 () = self.settler.fewer(), if !self.room.is_empty() && !self.has_room() => {}
                 () = &mut sleep => {
                     if deadline.is_some_and(|d| Instant::now() >= d) {
@@ -257,11 +266,12 @@ impl<E: Endpoint> Lane<E> {
         let judged = self.judge_waiting(now);
         let permit = self.start_while_permitted(wall);
         let crowded = self.make_room(now);
+        let confirmed = self.judge_awaiting(now);
         self.note_backlog(now);
         self.show();
         let told = self.tell_written(now);
         let expiry = self.room.next_expiry().map(|at| self.clock.mono_of(at));
-        let events = [permit, judged, crowded, told, self.room.next_due(), expiry];
+        let events = [permit, judged, crowded, confirmed, told, self.room.next_due(), expiry];
         let longest = Instant::now() + LONGEST_SLEEP;
         events.into_iter().flatten().map(|at| self.clock.instant(at)).fold(longest, Instant::min)
     }
@@ -321,6 +331,7 @@ impl<E: Endpoint> Lane<E> {
         }
         self.shared.board.say(&self.settings.provider, self.estimate(TrafficClass::Bulk, now));
         self.metrics.waiting.set(i64::try_from(self.room.len()).unwrap_or(i64::MAX));
+        self.metrics.awaiting.set(i64::try_from(self.awaiting.len()).unwrap_or(i64::MAX));
         self.metrics.in_flight.set(i64::try_from(self.in_flight.len()).unwrap_or(i64::MAX));
     }
 
@@ -363,7 +374,7 @@ impl<E: Endpoint> Lane<E> {
         self.draining = true;
         self.metrics.consuming.set(0);
         self.state.send_replace(LaneState::Draining);
-        self.room.clear();
+        self.let_go();
         self.tell_written_now(self.clock.mono(), Duration::ZERO);
         self.stop.stop();
     }

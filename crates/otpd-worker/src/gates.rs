@@ -37,6 +37,11 @@ pub(crate) enum Closed {
     UntilOneEnds,
 }
 
+/// True if the job is not to wait for a pause that stays for so long and is over at that time.
+fn is_too_long(held: &Held, stays: Duration, over_at: UnixMs) -> bool {
+    held.route.spill_after.is_some_and(|after| stays > after) || held.expires_at <= over_at
+}
+
 impl<E: Endpoint> Lane<E> {
     /// Whether the provider takes requests at all right now.
     pub(crate) fn gate(&mut self, now: Mono) -> Result<(), Closed> {
@@ -168,8 +173,9 @@ impl<E: Endpoint> Lane<E> {
         if !own.is_zero() {
             self.pairs.pause(held.keys.recipient, now.plus(own), now);
         }
-        let measured = (is_accounts && limit.is_none()).then(|| self.ceiling.refused(stamp, wait, now));
-        let named = wait.filter(|_| whose == Whose::Account);
+        // A wait that may be one recipient's is not the account's.
+        let named = self.singled.wait_of_account(scope, wait).filter(|_| whose == Whose::Account);
+        let measured = (is_accounts && limit.is_none()).then(|| self.ceiling.refused(stamp, named, now));
         if let Some(pause) = named.or(measured.flatten()) {
             self.pause(held, reason, now.plus(pause), now);
         }
@@ -190,9 +196,16 @@ impl<E: Endpoint> Lane<E> {
         self.paused_until = before.max(Some(until));
         self.pause_reason = reason;
         let (stays, over_at) = (until.since(now), self.clock.wall_of(until));
-        self.move_on_where(reason, |held| {
-            held.route.spill_after.is_some_and(|after| stays > after) || held.expires_at <= over_at
-        });
+        self.move_on_where(reason, |held| is_too_long(held, stays, over_at));
+    }
+
+    /// True if a pause moves the job on: it is longer than the code lives, or than its route is to wait for a permit,
+    /// and another provider comes after this one.
+    pub(crate) fn is_moved_by_pause(&self, held: &Held) -> bool {
+        let now = self.clock.mono();
+        let pause = self.paused_until.filter(|until| *until > now);
+        pause.is_some_and(|until| is_too_long(held, until.since(now), self.clock.wall_of(until)))
+            && self.has_next(held)
     }
 
     /// True if the provider's pause is longer than the job's code lives, and another provider comes after this one.

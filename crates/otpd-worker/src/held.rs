@@ -30,6 +30,10 @@ pub struct Held {
     pub attempts: u32,
     /// Attempts so far of which nobody can tell whether they were sent, over all providers.
     pub ambiguous: u32,
+    /// How often it went to another provider although one had accepted it.
+    pub extra: u32,
+    /// When this lane's provider accepted it, while its delivery is awaited.
+    pub accepted_at: Option<UnixMs>,
     /// It goes to the next provider, for this reason, unless looking here shows that it was sent.
     pub moves_on: Option<Reason>,
     /// The account refusals it has met here.

@@ -122,7 +122,7 @@ impl<E: Endpoint> Lane<E> {
             Section::Bulk => (self.room.deferred(section), self.prefetch.bulk.into()),
             Section::Later => (self.room.returned(), later),
         };
-        Deferred { section, held, prefetch }
+        Deferred { section, held: held + self.awaiting.held(section), prefetch }
     }
 
     /// How many jobs may be moved now. Where another lane confirms nothing, a few still may: the lane's own

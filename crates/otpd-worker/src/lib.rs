@@ -3,12 +3,13 @@
 //! Read [`dispatch`] first: it is the loop. Around it, in the order in which a job meets them:
 //! [`arrive`] (receive, admit), [`waiting_room`] (who is next), [`gates`] (pause, breaker, recipient, the flow of
 //! bulk), `spill` (who would wait too long), `later` (who waits elsewhere), [`attempt`] (permit, request, answer),
-//! [`settle`] (facts, moves, burials, acknowledgements), `written` (what an owner says of its requests for the
+//! [`settle`] (facts, moves, burials, acknowledgements), `awaiting` (accepted, and not known to have arrived), `written` (what an owner says of its requests for the
 //! next one). [`worker`] opens all lanes and drains them; [`reconfigure`] changes what they go by; [`memory`] is
 //! what all lanes know together, `forgotten` what it could not keep; [`metrics`] counts and [`trace`] makes spans.
 
 pub mod arrive;
 pub mod attempt;
+mod awaiting;
 pub mod board;
 pub mod burial;
 pub mod clock;

@@ -10,8 +10,11 @@ use std::time::Duration;
 use otpd_core::checkpoint::LONG;
 use otpd_core::hand_over::{READ_BEYOND, ReadAt, TakenOver};
 use otpd_core::memory::Author;
-use otpd_core::{Ceiling, Checkpoint, Fact, JobId, Known, Life, Mono, ProviderName, Rate, UnixMs, recent};
+use otpd_core::{
+    Ceiling, Checkpoint, Fact, JobId, Known, Mono, ProviderName, Rate, Stage, UnixMs, Verdict, recent,
+};
 use otpd_queue::{Listener, News, When};
+use tokio::sync::mpsc;
 
 use crate::clock::Clock;
 use crate::forgotten::Forgotten;
@@ -22,6 +25,8 @@ use crate::held::Held;
 pub struct Memory {
     clock: Clock,
     inner: Mutex<Inner>,
+    /// Who is told of which jobs a delivery was heard.
+    lanes: Mutex<Vec<mpsc::UnboundedSender<JobId>>>,
 }
 
 #[derive(Debug)]
@@ -46,7 +51,7 @@ impl Memory {
     pub fn new(clock: Clock, limits: Vec<Rate>) -> Self {
         let memory = otpd_core::Memory::new(limits);
         let inner = Inner { memory, windows: HashMap::new(), forgotten: Forgotten::default() };
-        Self { clock, inner: Mutex::new(inner) }
+        Self { clock, inner: Mutex::new(inner), lanes: Mutex::default() }
     }
 
     /// How many recipients were forgotten so far although a limit still counted a message to them.
@@ -85,9 +90,30 @@ impl Memory {
         window.longest = longest;
     }
 
-    /// What is known of a life of a job, as the lane of `provider` sees it.
-    pub(crate) fn known(&self, job: &JobId, life: Life, provider: &ProviderName) -> Known {
-        self.with(|memory| memory.recent.known(job, life, provider))
+    /// What is known of a stage of a job's life, as the lane of `provider` sees it.
+    pub(crate) fn known(&self, job: &JobId, stage: Stage, provider: &ProviderName) -> Known {
+        self.with(|memory| memory.recent.known(job, stage, provider))
+    }
+
+    /// What is known of the delivery of a job that the lane of `provider` holds.
+    pub(crate) fn verdict(&self, held: &Held, provider: &ProviderName) -> Option<Verdict> {
+        self.with(|memory| memory.recent.verdict(&held.job.id, held.life, held.attempts, provider))
+    }
+
+    /// The jobs of which a delivery, or that there will be none, is heard from now on. It is remembered before it is
+    /// told.
+    pub(crate) fn deliveries(&self) -> mpsc::UnboundedReceiver<JobId> {
+        let (told, heard) = mpsc::unbounded_channel();
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).push(told);
+        heard
+    }
+
+    fn tell_lanes(&self, jobs: &[JobId]) {
+        if jobs.is_empty() {
+            return;
+        }
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|lane| jobs.iter().all(|job| lane.send(job.clone()).is_ok()));
     }
 
     /// True unless a newer job for the same recipient and purpose is known, in whichever lane.
@@ -129,9 +155,13 @@ impl Listener for Memory {
         };
         let mut inner = self.inner();
         let Inner { memory, windows, .. } = &mut *inner;
+        let mut delivered = Vec::new();
         for news in &news {
             match news {
-                News::Fact(fact) => memory.fold(fact, read_at, Author::Another),
+                News::Fact(fact) => {
+                    memory.fold(fact, read_at, Author::Another);
+                    delivered.extend(Verdict::of(fact).map(|_| fact.job.clone()));
+                }
                 News::Opened { provider, claim, checkpoint } => {
                     let checkpoint: Option<Checkpoint> =
                         checkpoint.as_deref().and_then(|json| serde_json::from_str(json).ok());
@@ -142,6 +172,8 @@ impl Listener for Memory {
                 }
             }
         }
+        drop(inner);
+        self.tell_lanes(&delivered);
     }
 
     fn horizon(&self) -> Duration {

@@ -4,7 +4,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 
-use otpd_core::{Answered, FactKind, ProviderName, Reason};
+use otpd_core::{Answered, Fact, FactKind, ProviderName, Reason};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -76,6 +76,9 @@ pub struct Metrics {
     ceiling_used: Family<ProviderLabel, RatioGauge>,
     in_flight: Family<ProviderLabel, Gauge>,
     waiting: Family<ProviderLabel, Gauge>,
+    awaiting: Family<ProviderLabel, Gauge>,
+    not_awaited: Family<ProviderLabel, Counter>,
+    extra_sends: Family<ProviderLabel, Counter>,
     dead: Family<ReasonLabel, Counter>,
     oldest: Family<ProviderLabel, RatioGauge>,
     possible_duplicates: Family<ProviderLabel, Counter>,
@@ -147,6 +150,21 @@ impl Metrics {
             ),
             in_flight: family!(Family::default(), "in_flight", "Requests under way"),
             waiting: family!(Family::default(), "waiting_jobs", "Jobs held in the lane's waiting room"),
+            awaiting: family!(
+                Family::default(),
+                "awaiting_delivery_jobs",
+                "Accepted jobs whose delivery the lane awaits (confirm_within)"
+            ),
+            not_awaited: family!(
+                Family::default(),
+                "delivery_not_awaited",
+                "Accepted jobs whose delivery was no longer awaited, because too many were"
+            ),
+            extra_sends: family!(
+                Family::default(),
+                "extra_sends",
+                "Accepted jobs that went to the next provider because their delivery failed or was not heard of in time"
+            ),
             dead: family!(Family::default(), "dead", "Dead letters, by reason"),
             oldest: family!(
                 Family::default(),
@@ -236,6 +254,9 @@ impl Metrics {
             ceiling_used: self.ceiling_used.get_or_create_owned(&label),
             in_flight: self.in_flight.get_or_create_owned(&label),
             waiting: self.waiting.get_or_create_owned(&label),
+            awaiting: self.awaiting.get_or_create_owned(&label),
+            not_awaited: self.not_awaited.get_or_create_owned(&label),
+            extra_sends: self.extra_sends.get_or_create_owned(&label),
             oldest: self.oldest.get_or_create_owned(&label),
             possible_duplicates: self.possible_duplicates.get_or_create_owned(&label),
             breaker_open: self.breaker_open.get_or_create_owned(&label),
@@ -275,6 +296,12 @@ pub struct LaneMetrics {
     pub in_flight: Gauge,
     /// Jobs in the waiting room.
     pub waiting: Gauge,
+    /// Accepted jobs whose delivery is awaited.
+    pub awaiting: Gauge,
+    /// Accepted jobs whose delivery is awaited no longer, because too many were.
+    pub not_awaited: Counter,
+    /// Accepted jobs that went to the next provider.
+    pub extra_sends: Counter,
     /// Age of the oldest waiting job.
     pub oldest: RatioGauge,
     /// Messages that may have arrived twice.
@@ -295,14 +322,16 @@ pub struct LaneMetrics {
 
 impl LaneMetrics {
     /// A job ended, or was dropped as a duplicate.
-    pub fn job(&self, outcome: FactKind, reason: Option<Reason>) {
-        if outcome == FactKind::Accepted {
+    ///
+    /// A job that was accepted is counted once, whatever becomes of its extra send; its dead letter is one all the same.
+    pub fn job(&self, fact: &Fact) {
+        if fact.kind == FactKind::Accepted && !fact.extra {
             self.accepted.inc();
-        } else {
-            self.jobs.get_or_create(&job_labels(&self.provider, outcome)).inc();
+        } else if !(fact.kind.is_final() && fact.extra) {
+            self.jobs.get_or_create(&job_labels(&self.provider, fact.kind)).inc();
         }
-        if outcome == FactKind::Dead {
-            self.dead.get_or_create(&ReasonLabel { reason: reason.map_or("", Reason::as_str) }).inc();
+        if fact.kind == FactKind::Dead {
+            self.dead.get_or_create(&ReasonLabel { reason: fact.reason.map_or("", Reason::as_str) }).inc();
         }
     }
 

@@ -121,6 +121,13 @@ impl<E: Endpoint> Lane<E> {
         }
     }
 
+    /// The route of a job as it is now.
+    pub(crate) fn route_now(&self, route: &Route) -> Arc<Route> {
+        let named = self.routes.get(route.name.as_str());
+        let named = named.filter(|route| route.providers.contains(&self.settings.provider));
+        named.unwrap_or(&self.own_route).clone()
+    }
+
     /// Waiting jobs go by the routes as they are now; a way out of a closed account is taken.
     fn reroute(&mut self) {
         (self.routes, self.own_route) = routes_of(&self.shared.routes, &self.settings.provider);
@@ -132,5 +139,6 @@ impl<E: Endpoint> Lane<E> {
         if let Some(reason) = self.breaker.open_reason() {
             self.move_on(reason);
         }
+        self.reroute_awaiting();
     }
 }

@@ -34,7 +34,28 @@ impl<E: Endpoint> Lane<E> {
         if let otpd_core::Outcome::Accepted { message_id, .. } = &answer.answered.outcome {
             fact.message_id.clone_from(message_id);
         }
-        self.hand_in(fact, Then::Acknowledge(held.tag), &held.span);
+        if self.awaits(&held.route, held.extra).is_none() {
+            return self.hand_in(fact, Then::Acknowledge(held.tag), &held.span);
+        }
+        self.hand_in(fact, Then::Keep, &held.span);
+        if self.draining || !self.lease.holds(held.tag.session) {
+            return self.hand_back(held.tag.session); // the next owner reads the fact, and waits
+        }
+        self.await_delivery(held, now);
+    }
+
+    /// Nothing is left to do, and everything that is to be told was told before.
+    pub(crate) fn acknowledge(&self, held: Held) {
+        self.settler.settle(Settlement { fact: None, then: Then::Acknowledge(held.tag) });
+    }
+
+    /// It goes to the next provider although this one accepted it, because its message did not arrive, or nobody
+    /// says so.
+    pub(crate) fn send_once_more(&mut self, next: ProviderName, mut held: Held, reason: Reason) {
+        held.extra = held.extra.saturating_add(1);
+        let mut fact = self.fact(FactKind::FailedOver, &held, None, self.clock.wall());
+        fact.reason = Some(reason);
+        self.move_to(next, held, fact);
     }
 
     /// It is tried again here; it keeps its delivery, and its place in the room.
@@ -74,9 +95,9 @@ impl<E: Endpoint> Lane<E> {
         self.defer(held, wait);
     }
 
-    /// Into the room again, unless a newer code has come meanwhile, or the provider's pause outlives its code.
+    /// Into the room again, unless a newer code has come meanwhile, or the provider's pause is too long for it.
     pub(crate) fn back_to_the_room(&mut self, held: Held, due: Option<Mono>) {
-        if self.is_outlived_by_pause(&held) {
+        if self.is_moved_by_pause(&held) {
             self.fail_over_unsent(held, self.pause_reason);
         } else if !self.shared.memory.is_newest(&held) {
             self.end_without_request(held, FactKind::Superseded, Reason::Superseded);
@@ -126,6 +147,8 @@ impl<E: Endpoint> Lane<E> {
                 replayed_at: held.replayed_at,
                 not_before: None,
                 ambiguous: held.ambiguous,
+                extra: held.extra,
+                accepted_at: None,
             },
             taken_at: held.taken_at,
             trace: held.trace,
@@ -146,7 +169,7 @@ impl<E: Endpoint> Lane<E> {
         self.renew_in(Section::Later, held, Some(not_before));
     }
 
-    fn renew_in(&mut self, section: Section, held: Held, not_before: Option<UnixMs>) {
+    pub(crate) fn renew_in(&mut self, section: Section, held: Held, not_before: Option<UnixMs>) {
         let moved = Move {
             to: self.settings.provider.clone(),
             section,
@@ -160,6 +183,8 @@ impl<E: Endpoint> Lane<E> {
                 replayed_at: held.replayed_at,
                 not_before,
                 ambiguous: held.ambiguous,
+                extra: held.extra,
+                accepted_at: held.accepted_at,
             },
             taken_at: held.taken_at,
             trace: held.trace,
@@ -254,6 +279,7 @@ impl<E: Endpoint> Lane<E> {
             .about(held.job.to)
             .in_life(held.life);
         fact.attempt = held.attempts;
+        fact.extra = held.extra > 0;
         fact.route = Some(held.route.name.clone());
         fact.metadata.clone_from(&held.job.metadata);
         if let Some(answer) = answer {
@@ -268,7 +294,7 @@ impl<E: Endpoint> Lane<E> {
     fn hand_in(&mut self, fact: Fact, then: Then, span: &Span) {
         trace::told(span, &fact);
         if fact.kind.is_final() || fact.kind == FactKind::Duplicate {
-            self.metrics.job(fact.kind, fact.reason);
+            self.metrics.job(&fact);
         }
         self.shared.memory.remember(&fact, self.clock.wall());
         self.settler.settle(Settlement { fact: Some(fact), then });

@@ -62,7 +62,7 @@ fn order(held: &Held) -> Order {
     (held.probed, rank(held), held.replayed_at.unwrap_or(held.taken_at), held.place)
 }
 
-const fn index(section: Section) -> usize {
+pub(crate) const fn index(section: Section) -> usize {
     match section {
         Section::Main => 0,
         Section::Bulk => 1,

@@ -1,17 +1,23 @@
 //! The command line: what can be asked, and the help that says so. Parsing is clap's; what a value
 //! must be is said by the types it is parsed into. Wrong use exits with 2.
 
+mod dead;
+mod watch;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use otpd_core::{JobId, ProviderName, Reason, RouteName};
+use otpd_core::{JobId, ProviderName, RouteName};
 use otpd_sim::Certificate;
 
 use crate::commands::load::LoadArgs;
 use crate::config::{Environment, Sources};
 use crate::version;
+
+pub use self::dead::{DeadCommand, FilterArgs};
+pub use self::watch::{ExplainArgs, TopArgs};
 
 /// One-time passwords to phones: fast, once, within every provider's limits.
 ///
@@ -74,6 +80,12 @@ pub enum Command {
     Send(SendArgs),
     /// Load test: publishes at a rate, follows every job to its end, judges, and reports with plots.
     Load(Box<LoadArgs>),
+    /// Shows what happened to one job, step by step, and why.
+    Explain(ExplainArgs),
+    /// Shows all lanes live: rates against ceilings, backlog, latency, pauses with their reasons.
+    Top(TopArgs),
+    /// Looks at everything outside: config, broker, topology, events, dead letters, providers. Changes nothing.
+    Doctor(Json),
     /// Lists, shows, replays and purges dead letters.
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -126,6 +138,19 @@ pub struct MockArgs {
     /// `msgai:goaway=1%,refused=1%`.
     #[arg(long = "fault", value_name = "KIND:FAULT=WHEN,...")]
     pub faults: Vec<String>,
+    /// Where a kind calls back, such as `msgai=http://127.0.0.1:8080/callbacks/msgai/TOKEN`.
+    #[arg(long = "callback", value_name = "KIND=URL")]
+    pub callbacks: Vec<String>,
+    /// How long until a message of a kind is delivered, written as a latency.
+    #[arg(long = "callback-delay", value_name = "KIND=TIME")]
+    pub callback_delays: Vec<String>,
+    /// What becomes of which share of a kind's messages and callbacks:
+    /// `verihubs:undelivered=5%,failed=2%,read=50%,silent=1%,early=5%,shuffled=10%,twice=10%`.
+    #[arg(long = "callback-share", value_name = "KIND:WHAT=SHARE,...")]
+    pub callback_shares: Vec<String>,
+    /// What a kind signs its callbacks with (meta_cloud, msgai).
+    #[arg(long = "callback-secret", value_name = "KIND=SECRET")]
+    pub callback_secrets: Vec<String>,
     /// Speaks HTTPS, with a certificate of an authority that is made now and whose own certificate is written
     /// into this file: a provider's config trusts it by `ca = { file = "FILE" }`.
     #[arg(long, value_name = "FILE")]
@@ -194,82 +219,6 @@ impl std::fmt::Debug for SendArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SendArgs").field("route", &self.route).field("id", &self.id).finish_non_exhaustive()
     }
-}
-
-/// `otpd dead ...`
-#[derive(Debug, Subcommand)]
-pub enum DeadCommand {
-    /// Lists dead letters, oldest first. Never shows a code.
-    List {
-        /// Which ones.
-        #[command(flatten)]
-        filter: FilterArgs,
-        /// At most so many.
-        #[arg(long, value_name = "COUNT", default_value_t = 100)]
-        limit: usize,
-        /// The form of the output.
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Shows one job's dead letters in full, but for the code.
-    Show {
-        /// The job's id.
-        #[arg(value_name = "JOB", value_parser = job)]
-        job: JobId,
-        /// The form of the output.
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Publishes dead letters to their routes again. Refuses codes that are no longer valid.
-    Replay {
-        /// Which ones.
-        #[command(flatten)]
-        filter: FilterArgs,
-        /// At most so many [default: all].
-        #[arg(long, value_name = "COUNT")]
-        limit: Option<usize>,
-        /// Says what would be done, and does nothing.
-        #[arg(long)]
-        dry_run: bool,
-        /// The form of the output.
-        #[command(flatten)]
-        json: Json,
-    },
-    /// Removes dead letters for good.
-    Purge {
-        /// Which ones.
-        #[command(flatten)]
-        filter: FilterArgs,
-        /// Says what would be done, and does nothing.
-        #[arg(long, required_unless_present = "yes")]
-        dry_run: bool,
-        /// Does it.
-        #[arg(long, conflicts_with = "dry_run")]
-        yes: bool,
-        /// The form of the output.
-        #[command(flatten)]
-        json: Json,
-    },
-}
-
-/// Which dead letters; without any of these, all.
-#[derive(Debug, Args)]
-pub struct FilterArgs {
-    /// Only this reason, such as template_missing.
-    #[arg(long, value_parser = reason)]
-    pub reason: Option<Reason>,
-    /// Only this provider.
-    #[arg(long, value_name = "NAME", value_parser = provider)]
-    pub provider: Option<ProviderName>,
-    /// Only those that died at least so long ago.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub older_than: Option<Duration>,
-    /// Only those that died at most so long ago.
-    #[arg(long, value_name = "TIME", value_parser = time)]
-    pub younger_than: Option<Duration>,
-    /// Only this job.
-    #[arg(long, value_name = "ID", value_parser = job)]
-    pub job: Option<JobId>,
 }
 
 /// `otpd topology ...`
@@ -386,13 +335,6 @@ fn route(text: &str) -> Result<RouteName, String> {
 
 fn provider(text: &str) -> Result<ProviderName, String> {
     ProviderName::parse(text).map_err(|rule| rule.to_string())
-}
-
-fn reason(text: &str) -> Result<Reason, String> {
-    Reason::parse(text).ok_or_else(|| {
-        let all: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-        format!("there is no such reason; there are {}", all.join(", "))
-    })
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

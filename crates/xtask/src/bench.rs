@@ -7,9 +7,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use crate::run::run;
+use crate::run::{cargo, run};
 
 const BASELINE: &str = "benches/baseline.tsv";
 const RESULTS: &str = "target/criterion";
@@ -24,9 +23,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     let only_compare = arguments.iter().any(|a| a == "--compare-only");
     let filter: Vec<&String> = arguments.iter().filter(|a| !a.starts_with("--")).collect();
     if !only_compare {
-        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let mut command = Command::new(cargo);
-        run(command.args(["bench", "--locked", "-p", "otpd-benches", "--"]).args(filter))?;
+        run(cargo().args(["bench", "--locked", "-p", "otpd-benches", "--"]).args(filter))?;
     }
     let measured = results(Path::new(RESULTS))?;
     if measured.is_empty() {

@@ -16,9 +16,9 @@ mod run;
 mod suite;
 mod tools;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use run::run;
+use run::{cargo, run};
 
 const USAGE: &str = "usage: cargo xtask test [ARGUMENTS OF cargo test]   all tests, or these; installs what they need\n       cargo xtask setup                          only installs\n       cargo xtask rabbitmq4 [ARGUMENTS OF cargo test]   the tests that concern the broker, on RabbitMQ 4 (root; downloads 150 MB once)\n       cargo xtask bench [--save] [--compare-only] [NAME]   benchmarks, against benches/baseline.tsv\n       cargo xtask image [ARGUMENTS OF docker build]   builds the image twice, lists it, compares (docker or buildah)\n       cargo xtask deny [--offline]               licences, sources, bans, advisories (cargo-deny)";
 
@@ -53,17 +53,17 @@ fn setup() -> Result<(), String> {
     tools::setup()
 }
 
-/// Builds the binary that the process tests start, then runs all tests; with arguments those that `cargo test`
-/// means by them.
+/// Runs all tests, or with arguments those that `cargo test` means by them. Either way all of them are built first,
+/// and with them the binary that the process tests start.
 fn test(arguments: &[String]) -> Result<(), String> {
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    run(Command::new(&cargo).args(["build", "--locked", "--package", "otpd"]))?;
-    let all = ["test", "--locked", "--workspace"];
+    let binaries = suite::build()?;
+    let mut rest = cargo();
+    rest.args(["test", "--locked", "--workspace"]);
     if arguments.is_empty() {
-        suite::run(&cargo)?;
-        return run(Command::new(&cargo).args(all).arg("--doc"));
+        suite::run(binaries)?;
+        return run(rest.arg("--doc"));
     }
-    run(Command::new(&cargo).args(all).args(arguments))
+    run(rest.args(arguments))
 }
 
 fn cores() -> usize {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::debian;
-use crate::run::{run, succeeds};
+use crate::run::{cargo, run, succeeds};
 
 const FOLDER: &str = "target/rabbitmq4";
 /// The Debian release that has RabbitMQ 4.0.
@@ -27,9 +27,8 @@ const TESTS: [&str; 6] = ["conformance", "rabbit_seam", "rabbit_faults", "owners
 /// Where it cannot be installed, or a test fails.
 pub(crate) fn rabbitmq4(arguments: &[String]) -> Result<(), String> {
     let bin = install()?;
-    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    run(Command::new(&cargo).args(["build", "--locked", "--package", "otpd"]))?;
-    let mut test = Command::new(&cargo);
+    run(cargo().args(["build", "--locked", "--package", "otpd"]))?;
+    let mut test = cargo();
     test.args(["test", "--locked", "--package", "otpd-tests"]).env("RABBITMQ_BIN", bin);
     if arguments.is_empty() {
         test.arg("--no-fail-fast").args(TESTS.iter().flat_map(|name| ["--test", name]));

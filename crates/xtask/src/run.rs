@@ -15,6 +15,22 @@ pub(crate) fn run(command: &mut Command) -> Result<(), String> {
     }
 }
 
+/// Cargo, as if it were started by hand. What `cargo run` says of this program is taken back: some libraries look at
+/// such variables when they are built, and would be built anew, with all that depends on them.
+pub(crate) fn cargo() -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        let ours = name.to_string_lossy();
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"]
+            .iter()
+            .any(|of| ours.starts_with(of))
+        {
+            cargo.env_remove(&name);
+        }
+    }
+    cargo
+}
+
 /// Whether a command ends well; it prints nothing.
 pub(crate) fn succeeds(command: &[&str]) -> bool {
     let Some((program, arguments)) = command.split_first() else { return false };

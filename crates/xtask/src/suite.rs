@@ -11,8 +11,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-/// How many binaries run at once at least.
-const AT_ONCE: usize = 3;
+use crate::run::cargo;
+
+/// How many binaries run at once at least; else as many as there are cores. More of them keep the cores busy all the
+/// time, and scenes that are about a second or two have none to spare.
+const AT_ONCE: usize = 2;
 /// How many tests of one binary run at once.
 const THREADS: usize = 4;
 /// The binaries that take longest start first, so that none of them runs alone at the end.
@@ -21,28 +24,29 @@ const LONGEST: [&str; 8] =
 
 /// A test binary.
 #[derive(Debug, PartialEq)]
-struct Binary {
+pub(crate) struct Binary {
     name: String,
     path: PathBuf,
     /// Where cargo would run it.
     folder: PathBuf,
 }
 
-/// Builds all test binaries and runs them.
+/// Runs test binaries.
 ///
 /// # Errors
-/// Where something does not build, or any test fails.
-pub(crate) fn run(cargo: &str) -> Result<(), String> {
-    let mut binaries = build(cargo)?;
-    binaries.sort_by_key(|binary| place(binary));
-    let at_once = AT_ONCE.max(crate::cores() + 1);
+/// Where any test fails.
+pub(crate) fn run(mut binaries: Vec<Binary>) -> Result<(), String> {
+    binaries.sort_by_key(place);
+    let at_once = AT_ONCE.max(crate::cores());
     println!("{} test binaries, {at_once} at a time", binaries.len());
     let queue = Mutex::new(VecDeque::from(binaries));
     let ended = Mutex::new(Ended::default());
     thread::scope(|scope| {
         for _ in 0..at_once {
             scope.spawn(|| {
-                while let Some(binary) = lock(&queue).pop_front() {
+                // A lock that is taken in a loop's condition is held in its body.
+                let next = || lock(&queue).pop_front();
+                while let Some(binary) = next() {
                     let (passes, said) = execute(&binary);
                     lock(&ended).note(&binary, passes, &said);
                 }
@@ -62,15 +66,19 @@ fn place(binary: &Binary) -> (usize, bool) {
     (longest, !binary.folder.ends_with("tests"))
 }
 
-fn build(cargo: &str) -> Result<Vec<Binary>, String> {
+/// Builds all test binaries of the workspace, and the binaries that they start.
+///
+/// # Errors
+/// Where something does not build.
+pub(crate) fn build() -> Result<Vec<Binary>, String> {
     let arguments =
         ["test", "--locked", "--workspace", "--no-run", "--message-format=json-render-diagnostics"];
-    let output = Command::new(cargo)
+    let output = cargo()
         .args(arguments)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| format!("`{cargo}` cannot be run: {error}"))?;
+        .map_err(|error| format!("cargo cannot be run: {error}"))?;
     if !output.status.success() {
         return Err(format!("`cargo {}` ended with {}", arguments.join(" "), output.status));
     }

@@ -56,6 +56,7 @@ kept_by_both! {
         facts_keep_their_order
         a_flush_ends_when_all_before_it_is_safe
         a_follower_gets_what_was_and_what_comes
+        the_story_of_a_job_is_all_that_was_confirmed
     }
     telling {
         a_told_fact_is_on_the_stream_once

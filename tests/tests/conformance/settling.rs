@@ -211,3 +211,32 @@ pub(crate) async fn a_follower_gets_what_was_and_what_comes(ground: &Ground) {
     assert_eq!(rest.len(), 1, "told twice: {rest:?}");
     assert_eq!(ids(&out), ["before", "after"]);
 }
+
+pub(crate) async fn the_story_of_a_job_is_all_that_was_confirmed(ground: &Ground) {
+    let queue = ground.queue().await;
+    let back = Duration::from_secs(300);
+    assert_eq!(queue.story(&id("never"), back).await.unwrap(), [], "an empty stream has an end too");
+    for job in ["a", "b"] {
+        publish(&queue, "login", job, "{}").await;
+    }
+    let mut alpha = Worker::open(&queue, "alpha", 10);
+    let out = alpha.deliveries(2).await;
+    for attempt in 1..=3 {
+        alpha.settle(Some(alpha.fact(FactKind::Retrying, &id("a"), attempt)), Then::Keep);
+    }
+    alpha.accept(&out[1]);
+    alpha.accept(&out[0]);
+    alpha.flush().await;
+    let story = queue.story(&id("a"), back).await.unwrap();
+    assert_eq!(
+        story.iter().map(|f| (f.kind, f.attempt)).collect::<Vec<_>>(),
+        [
+            (FactKind::Retrying, 1),
+            (FactKind::Retrying, 2),
+            (FactKind::Retrying, 3),
+            (FactKind::Accepted, story[3].attempt),
+        ]
+    );
+    assert_eq!(queue.story(&id("never"), back).await.unwrap(), []);
+    alpha.close().await;
+}

@@ -1,7 +1,8 @@
 //! From a provider's name to addresses, in the order in which they are tried.
 //!
 //! Connecting shares its time-out among the addresses, so one that is dead costs its part of it. The
-//! address that answered last comes first, so it costs that once. Where names cannot be looked up, the
+//! address that answered last comes first, so it costs that once. Where connecting fails all the same (an address
+//! may take connections and never speak TLS), the next connection begins with another one. Where names cannot be looked up, the
 //! addresses that were found last are used: an outage of the resolver is not one of the provider.
 //!
 //! Every new connection looks up again, and no connection is older than its line (`lines`): a change of
@@ -12,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use otpd_core::Mono;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use crate::options::Lookup;
@@ -34,6 +36,9 @@ struct Shared {
 struct Known {
     found: Vec<SocketAddr>,
     answered: Option<IpAddr>,
+    /// With which of them a connection begins, and since when.
+    first: usize,
+    first_since: Mono,
 }
 
 impl Hosts {
@@ -44,6 +49,11 @@ impl Hosts {
     /// The provider answered from this address.
     pub(crate) fn answered(&self, from: SocketAddr) {
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner).answered = Some(from.ip());
+    }
+
+    /// Connecting failed, which began at `since`.
+    pub(crate) fn failed(&self, since: Mono, now: Mono) {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner).failed(since, now);
     }
 }
 
@@ -77,10 +87,19 @@ impl Known {
             Ok(_) | Err(_) => {}
         }
         let mut addresses = self.found.clone();
+        addresses.rotate_left(self.first % self.found.len().max(1));
         // Stable: the others stay in the order of the look-up.
         addresses.sort_by_key(|address| Some(address.ip()) != self.answered);
         addresses.truncate(MOST);
         Ok(addresses)
+    }
+
+    /// Begins with another one, once for all that began with the same.
+    fn failed(&mut self, since: Mono, now: Mono) {
+        if since >= self.first_since {
+            (self.first, self.first_since) = (self.first.wrapping_add(1), now);
+            self.answered = None;
+        }
     }
 }
 
@@ -100,6 +119,19 @@ mod tests {
         assert_eq!(known.after(Ok(all(&[1, 2, 3]))).unwrap(), all(&[3, 1, 2]));
         assert_eq!(known.after(Ok(all(&[1, 2]))).unwrap(), all(&[1, 2]), "it has left the name");
         assert_eq!(known.after(Ok(all(&[9, 8, 7, 6, 5, 3]))).unwrap(), all(&[3, 9, 8, 7]));
+    }
+
+    #[test]
+    fn where_connecting_fails_another_one_is_tried_first() {
+        let mut known = Known { answered: Some([127, 0, 0, 1].into()), ..Known::default() };
+        assert_eq!(known.after(Ok(all(&[1, 2, 3]))).unwrap(), all(&[1, 2, 3]));
+        known.failed(Mono(5), Mono(10));
+        assert_eq!(known.after(Ok(all(&[1, 2, 3]))).unwrap(), all(&[2, 3, 1]));
+        known.failed(Mono(6), Mono(11));
+        assert_eq!(known.after(Ok(all(&[1, 2, 3]))).unwrap(), all(&[2, 3, 1]), "it began before the change");
+        known.failed(Mono(11), Mono(12));
+        known.failed(Mono(12), Mono(13));
+        assert_eq!(known.after(Ok(all(&[1, 2, 3]))).unwrap(), all(&[1, 2, 3]));
     }
 
     #[test]

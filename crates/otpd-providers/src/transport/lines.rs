@@ -10,6 +10,8 @@
 //!   Where a request waits for [`FULL_AFTER`] although others are open, the connection takes no more than
 //!   those, and the request goes elsewhere. A request that was handed over is opened and reset when it is taken
 //!   back, which servers take ill in numbers.
+//! - That a connection takes few is believed for [`BELIEVED`] and then doubled: what was seen may have had another
+//!   cause. One that took twice as many before is being replaced, and its line is left.
 //! - A line that owes answers and has given none for [`SILENCE`] gets no new requests until it does.
 //! - A line whose request was not answered in time, and which has answered nothing since that was written,
 //!   is left: the requests that are open on it stay, new ones go elsewhere.
@@ -44,6 +46,10 @@ const SILENCE: Duration = Duration::from_secs(1);
 const QUEUE: usize = 4;
 /// How long a request may wait to be written on an HTTP/2 connection before that counts as full.
 pub(crate) const FULL_AFTER: Duration = Duration::from_millis(150);
+/// How long what a connection was seen to take is believed.
+const BELIEVED: Duration = Duration::from_secs(10);
+/// So many open requests that half of them is no chance.
+const MANY: usize = 8;
 /// How often who finds no room looks again, where nothing ends.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// The most lines that take new requests at once.
@@ -58,8 +64,9 @@ pub(crate) struct Lines {
     /// What the server was asked for, and what it speaks, as far as is known.
     asked: Spoken,
     spoken: AtomicU8,
-    /// How many open requests one HTTP/2 connection takes.
+    /// How many open requests one HTTP/2 connection takes, and until when that is believed.
     streams: AtomicUsize,
+    believed_until: AtomicU64,
     /// Tells who waits for room that a request has ended.
     ended: Notify,
 }
@@ -108,6 +115,7 @@ impl Lines {
             asked,
             spoken: AtomicU8::new(asked as u8),
             streams: AtomicUsize::new(USUAL_STREAMS),
+            believed_until: AtomicU64::new(0),
             ended: Notify::new(),
         })
     }
@@ -132,11 +140,11 @@ impl Lines {
     /// A line that has room now.
     fn pick(&self, now: Mono) -> Option<Using<'_>> {
         let mut in_use = self.in_use.lock().unwrap_or_else(PoisonError::into_inner);
-        if !in_use.iter().all(|line| line.takes_more(now)) {
-            in_use.retain(|line| line.takes_more(now));
-            // Another connection may take more.
-            let streams = self.streams.load(Ordering::Relaxed);
+        in_use.retain(|line| line.takes_more(now));
+        let streams = self.streams.load(Ordering::Relaxed);
+        if streams < USUAL_STREAMS && now.0 >= self.believed_until.load(Ordering::Relaxed) {
             self.streams.store((streams * 2).min(USUAL_STREAMS), Ordering::Relaxed);
+            self.believed_until.store(now.plus(BELIEVED).0, Ordering::Relaxed);
         }
         if let Some(line) = in_use.iter().find(|line| self.has_room(line, now)) {
             return Some(self.using(line.clone()));
@@ -214,13 +222,13 @@ impl Using<'_> {
 
     /// Waits for a place in the line's queue, at most for `left`. `None`: it was had, and the request may be
     /// handed over.
-    pub(crate) async fn queue(&mut self, left: Duration) -> Option<Full> {
+    pub(crate) async fn queue(&mut self, clock: &Clock, left: Duration) -> Option<Full> {
         let patience = FULL_AFTER.min(left);
         let queue = self.line.queue.clone();
         let mut place = pin!(queue.acquire());
         let mut waited = tokio::time::timeout(patience, place.as_mut()).await;
         if waited.is_err() {
-            if self.is_full() {
+            if self.is_full(clock.mono()) {
                 return Some(Full::Here);
             }
             // Still being connected.
@@ -242,6 +250,19 @@ impl Using<'_> {
         !self.lines.speaks(Spoken::Http1)
     }
 
+    /// Connecting failed, which began at `since` or later.
+    pub(crate) fn not_connected(&self, since: Mono, now: Mono) {
+        self.lines.hosts.failed(since, now);
+    }
+
+    /// True if HTTP/2 is spoken because the server agreed to it before, and nothing was answered since `since`: what
+    /// agrees on no protocol in its handshake does not say that it speaks another one by now.
+    pub(crate) fn only_believes_in_http2(&self, since: Mono) -> bool {
+        self.lines.speaks(Spoken::Http2)
+            && self.lines.asked != Spoken::Http2
+            && self.line.answered_at.load(Ordering::Relaxed) < since.0
+    }
+
     /// The server speaks HTTP/2 no more, where it was asked for whatever it speaks.
     pub(crate) fn speaks_otherwise(&self) {
         self.lines.spoken.store(self.lines.asked as u8, Ordering::Relaxed);
@@ -251,17 +272,24 @@ impl Using<'_> {
     /// Takes a request back that was not written for a while although others of its line were: its
     /// connection takes no more than those at once. False if it was written, or nothing else explains
     /// why it was not.
-    pub(crate) fn withdraw(&self) -> bool {
-        self.line.owed.requests() > 0 && self.right.withdraw() && self.is_full()
+    pub(crate) fn withdraw(&self, now: Mono) -> bool {
+        self.line.owed.requests() > 0 && self.right.withdraw() && self.is_full(now)
     }
 
-    /// Takes note that the line's connection takes no more than are open on it; false if none are.
-    fn is_full(&self) -> bool {
+    /// Takes note that the line's connection takes no more than are open on it; false if none are. One that took
+    /// far more before is at its end, and its successor not there yet: those that are open say nothing then.
+    fn is_full(&self, now: Mono) -> bool {
         let at_once = self.line.owed.requests();
-        if at_once > 0 {
-            self.lines.streams.fetch_min(at_once, Ordering::Relaxed);
+        if at_once == 0 {
+            return false;
         }
-        at_once > 0
+        let most = self.line.owed.most();
+        if most >= MANY && at_once <= most / 2 {
+            self.line.is_left.store(true, Ordering::Relaxed);
+        } else if self.lines.streams.fetch_min(at_once, Ordering::Relaxed) > at_once {
+            self.lines.believed_until.store(now.plus(BELIEVED).0, Ordering::Relaxed);
+        }
+        true
     }
 
     /// The line began an answer.
@@ -279,7 +307,7 @@ impl Using<'_> {
         }
     }
 
-    /// A request that was written at `since` was not answered in time.
+    /// A request that was written, or was to be, at `since` was not answered in time.
     pub(crate) fn unanswered(&self, since: Mono) {
         let answered_at = self.line.answered_at.load(Ordering::Relaxed);
         // Over HTTP/1.1 the one connection is closed, and the others know nothing of it.

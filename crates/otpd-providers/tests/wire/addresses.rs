@@ -14,13 +14,13 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::{PATIENT, clock, options, send, transport};
 
 /// An address at which connecting ends in nothing: it listens, and its queue is full.
-struct Dead {
+pub(crate) struct Dead {
     _listener: tokio::net::TcpListener,
     _queue: Vec<TcpStream>,
 }
 
 impl Dead {
-    async fn at(addr: SocketAddr) -> Self {
+    pub(crate) async fn at(addr: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(addr).unwrap();
         let listener = socket.listen(1).unwrap();
@@ -149,4 +149,26 @@ async fn an_outage_of_the_resolver_is_none_of_the_provider() {
     let (one, two) = tokio::join!(send(&transport, "628123456001"), send(&transport, "628123456002"));
     assert_eq!((one.class(), two.class()), (Class::Accepted, Class::Accepted));
     assert_eq!(mock.connections(), 2, "one of them needed a new connection");
+}
+
+/// One of two addresses takes connections and never speaks TLS: connecting fails, and the other one is tried next.
+#[tokio::test]
+async fn an_address_that_never_speaks_tls_is_not_tried_for_ever() {
+    let config = MockConfig { tls: Some(otpd_sim::Certificate::Valid), ..MockConfig::default() };
+    let mock = Mock::start(config, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await.unwrap();
+    let port = mock.addr().port();
+    let mute = SocketAddr::from(([127, 0, 0, 2], port));
+    let _mute = tokio::net::TcpListener::bind(mute).await.unwrap();
+    let limits = HttpLimits { connect_timeout: Duration::from_millis(300), ..PATIENT };
+    for both in [vec![mute, mock.addr()], vec![mock.addr(), mute]] {
+        let options = HttpOptions { limits, ..named(&mock, move || Ok(both.clone())) };
+        let transport = transport(&format!("https://localhost:{port}"), options, clock());
+        let mut became = Vec::new();
+        for _ in 0..6 {
+            became.push(send(&transport, "628123456000").await.class());
+        }
+        println!("6 requests in a row, one of two addresses without TLS: {became:?}");
+        let accepted = became.iter().filter(|class| **class == Class::Accepted).count();
+        assert!(accepted >= 5, "{became:?}");
+    }
 }

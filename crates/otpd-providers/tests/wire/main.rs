@@ -9,9 +9,11 @@ mod addresses;
 mod certificates;
 mod ends;
 mod odd;
+mod replaced;
 mod silence;
 mod streams;
 mod unprocessed;
+mod unwritten;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

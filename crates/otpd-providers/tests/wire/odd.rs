@@ -8,6 +8,7 @@ use otpd_core::{Class, Reason};
 use otpd_providers::HttpLimits;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::common::server::{Reply, Server};
 use super::{Bench, PATIENT, Wire, clock, faults, phones};
 
 const BRIEF: HttpLimits =
@@ -76,4 +77,34 @@ async fn a_fault_of_the_wire_is_told_once() {
     assert_eq!(warnings.len(), 2, "{said}");
     assert!(warnings[0].contains("is a page") && warnings[1].contains("is compressed"), "{said}");
     assert!(warnings.iter().all(|line| line.contains(&bench.mock.url()) && line.contains("msgai")), "{said}");
+}
+
+/// A provider whose answers are cut, and whose words are different each time (they name the request).
+#[tokio::test]
+async fn a_fault_with_other_words_each_time_is_told_once() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let letters = |n: usize| char::from(b'a' + u8::try_from(n % 26).unwrap());
+    let server = Server::start(move |n, _| {
+        let words = format!(r#"{{"message":"internal error, request {0}{0}x{0}"}}"#, letters(n));
+        let head = format!("HTTP/1.1 500 X\r\ncontent-length: {}\r\n\r\n", words.len() + 1);
+        Reply::BytesThenClose(format!("{head}{words}").into_bytes())
+    })
+    .await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let transport = super::transport(&server.url(), PATIENT.into(), clock());
+    for phone in phones(20) {
+        let sent = super::send(&transport, &phone).await;
+        assert_eq!(sent.class(), Class::Transient, "{sent:?}");
+    }
+    let said = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let warnings: Vec<&str> = said.lines().filter(|line| line.contains("WARN")).collect();
+    println!(
+        "20 answers cut before their end: {} warnings; the first: {:?}",
+        warnings.len(),
+        warnings.first()
+    );
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("cut before its end"), "{}", warnings[0]);
 }

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use otpd_core::{Fact, UnixMs, fact_json, recent};
+use otpd_core::{Fact, JobId, UnixMs, fact_json, recent};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot};
 
@@ -16,6 +16,8 @@ use super::file::{data_version, to_ms};
 /// How often a file is asked whether another connection has written to it: 50 times a second.
 pub(super) const POLL: Duration = Duration::from_millis(20);
 
+/// The most facts that are read of one job.
+const MOST_OF_A_JOB: usize = 10_000;
 /// Facts read at once by a follower.
 const PAGE: usize = 256;
 
@@ -34,6 +36,27 @@ pub(super) fn history(file: &Connection, now: UnixMs) -> rusqlite::Result<Vec<Fa
     let most = i64::try_from(recent::MOST).unwrap_or(i64::MAX);
     let facts = read(file, after.max(newest.saturating_sub(most)), recent::MOST)?;
     Ok(facts.into_iter().filter_map(|(_, fact)| fact).collect())
+}
+
+/// The facts of one job since then, oldest first.
+pub(super) fn story(file: &Connection, job: &JobId, since: UnixMs) -> rusqlite::Result<Vec<Fact>> {
+    let mut facts = Vec::new();
+    let mut statement = file.prepare_cached("SELECT event FROM facts WHERE seq > ?1 ORDER BY seq")?;
+    let mut rows = statement.query([last_before(file, since)?])?;
+    while let Some(row) = rows.next()? {
+        let event = row.get_ref(0)?.as_str()?;
+        // Reading all of a day takes most of the time; few of them name the job at all.
+        if event.contains(job.as_str())
+            && let Some(fact) = fact_json::decode(event.as_bytes())
+            && fact.job == *job
+        {
+            facts.push(fact);
+        }
+        if facts.len() >= MOST_OF_A_JOB {
+            break;
+        }
+    }
+    Ok(facts)
 }
 
 /// The last fact committed before `at`, as a place to read on from; 0 where there is none.

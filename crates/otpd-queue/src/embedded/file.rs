@@ -34,7 +34,7 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// `otpd` in ASCII.
 const APPLICATION: i32 = 0x6f74_7064;
 /// The schema below.
-const VERSION: i32 = 3;
+const VERSION: i32 = 4;
 
 const SCHEMA: &str = "
     CREATE TABLE lanes (
@@ -69,7 +69,9 @@ const SCHEMA: &str = "
         life        INTEGER NOT NULL DEFAULT 0,
         not_before  INTEGER,
         replayed_at INTEGER,
-        ambiguous   INTEGER NOT NULL DEFAULT 0
+        ambiguous   INTEGER NOT NULL DEFAULT 0,
+        extra       INTEGER NOT NULL DEFAULT 0,
+        accepted_at INTEGER
     ) STRICT;
     CREATE INDEX jobs_of_lane ON jobs (lane, section);
     CREATE INDEX jobs_later ON jobs (lane, not_before) WHERE section = 2;
@@ -116,6 +118,12 @@ const FROM_1_TO_2: &str = "
 
 /// What makes a file of version 2 one of version 3: attempts of which nobody can tell.
 const FROM_2_TO_3: &str = "ALTER TABLE jobs ADD COLUMN ambiguous INTEGER NOT NULL DEFAULT 0;";
+
+/// What makes a file of version 3 one of version 4: extra sends, and jobs that wait for their delivery.
+const FROM_3_TO_4: &str = "
+    ALTER TABLE jobs ADD COLUMN extra INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE jobs ADD COLUMN accepted_at INTEGER;
+";
 
 /// Opens the file for writing; makes it where there is none.
 pub(super) fn open(path: &Path, durability: Durability) -> Result<Connection, QueueError> {
@@ -259,7 +267,7 @@ fn identify(file: &mut Connection) -> Result<(), Unfit> {
         }
         made.commit()?;
     }
-    for (from, change) in [(1, FROM_1_TO_2), (2, FROM_2_TO_3)] {
+    for (from, change) in [(1, FROM_1_TO_2), (2, FROM_2_TO_3), (3, FROM_3_TO_4)] {
         let is_older = |(application, version, _)| (application, version) == (APPLICATION, from);
         if is_older(state(file)?) {
             let changed = file.transaction_with_behavior(TransactionBehavior::Immediate)?;

@@ -78,9 +78,9 @@ pub(super) fn insert(file: &Connection, lane: i64, new: &NewJob<'_>) -> rusqlite
         |header: &Option<Box<str>>| header.as_deref().filter(|h| h.len() <= MAX_TRACE).map(str::to_owned);
     file.prepare_cached(
         "INSERT INTO jobs (lane, job, route, attempts, hops, taken_at, traceparent, tracestate, body,
-                           section, life, not_before, replayed_at, ambiguous)
+                           section, life, not_before, replayed_at, ambiguous, extra, accepted_at)
          VALUES (:lane, :job, :route, :attempts, :hops, :taken_at, :traceparent, :tracestate, :body,
-                 :section, :life, :not_before, :replayed_at, :ambiguous)",
+                 :section, :life, :not_before, :replayed_at, :ambiguous, :extra, :accepted_at)",
     )?
     .execute(named_params! {
         ":lane": lane,
@@ -97,12 +97,14 @@ pub(super) fn insert(file: &Connection, lane: i64, new: &NewJob<'_>) -> rusqlite
         ":not_before": new.carried.not_before.map(to_ms),
         ":replayed_at": new.carried.replayed_at.map(to_ms),
         ":ambiguous": new.carried.ambiguous,
+        ":extra": new.carried.extra,
+        ":accepted_at": new.carried.accepted_at.map(to_ms),
     })?;
     Ok(())
 }
 
 const COLUMNS: &str = "id, job, route, attempts, hops, returned, taken_at, traceparent, tracestate, body,
-    section, life, not_before, replayed_at, ambiguous";
+    section, life, not_before, replayed_at, ambiguous, extra, accepted_at";
 
 /// The next jobs of a lane, at most `most`, marked as handed out: of the main section those after `after`,
 /// then deferred ones that are due at `now`, then bulk ones. They may be given to the lane once this is
@@ -277,6 +279,8 @@ fn delivery(row: &Row<'_>) -> rusqlite::Result<Delivery> {
             not_before: row.get::<_, Option<i64>>(12)?.map(from_ms),
             replayed_at: row.get::<_, Option<i64>>(13)?.map(from_ms),
             ambiguous: number(row, 14)?.min(MOST_CARRIED),
+            extra: number(row, 15)?.min(MOST_CARRIED),
+            accepted_at: row.get::<_, Option<i64>>(16)?.map(from_ms),
         },
         section: section(row.get(10)?),
         message_id: text(1)?.and_then(|j| JobId::parse(&j).ok()),

@@ -21,6 +21,7 @@ mod owner;
 mod retire;
 mod telling;
 mod topology;
+mod watch;
 mod writer;
 
 #[cfg(test)]
@@ -31,7 +32,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use otpd_core::{Fact, JobId, ProviderName, RouteName, UnixMs};
@@ -49,7 +50,7 @@ use self::writer::Writer;
 use crate::alive::Alive;
 use crate::dead::{DeadFilter, DeadLetter};
 use crate::error::QueueError;
-use crate::listen::{Following, Listener, Listeners, News, When};
+use crate::listen::{Listener, Listeners, News, When};
 use crate::plan::{Applied, Difference, Plan, Standing};
 use crate::retire::{Leftovers, Retired, Trial};
 use crate::seam::{
@@ -255,24 +256,6 @@ impl Embedded {
     pub async fn check_topology(&self) -> Result<Vec<Difference>, QueueError> {
         let plan = self.shared.plan.clone();
         self.read(move |file| topology::compare(file, &plan)).await
-    }
-
-    /// See [`Queue::follow_marked`](crate::Queue::follow_marked).
-    ///
-    /// # Errors
-    /// [`QueueError::File`].
-    pub async fn follow_marked(&self, back: Duration) -> Result<Following, QueueError> {
-        let since = now().minus(back);
-        let place = self.read(move |file| Ok((facts::last_before(file, since)?, facts::last(file)?))).await?;
-        let shared = self.shared.clone();
-        let file = file::reader(&shared.path).map_err(|e| shared.error(&e))?;
-        let (facts, followed) = mpsc::channel(FOLLOWED);
-        let (reached, caught_up) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("otpd-follow".into())
-            .spawn(move || facts::follow(&file, place, &facts, reached, &shared.closed))
-            .map_err(|e| self.shared.unusable(format!("no thread to follow it: {e}")))?;
-        Ok(Following { facts: followed, caught_up })
     }
 
     /// See [`Queue::dead_letters`](crate::Queue::dead_letters).

@@ -4,7 +4,7 @@
 mod lives;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use otpd_core::{FactKind, Reason};
 

@@ -18,6 +18,10 @@ pub(super) const NOT_BEFORE: &str = "x-otp-not-before";
 pub(super) const REPLAYED_AT: &str = "x-otp-replayed-at";
 /// Attempts of which nobody can tell whether they were sent; absent where there are none.
 pub(super) const AMBIGUOUS: &str = "x-otp-ambiguous";
+/// How often a job went to another provider although one had accepted it; absent where it never did.
+pub(super) const EXTRA: &str = "x-otp-extra";
+/// When the lane's provider accepted a job whose delivery is awaited still, in milliseconds since 1970.
+pub(super) const ACCEPTED_AT: &str = "x-otp-accepted-at";
 /// W3C trace context.
 pub(super) const TRACE_PARENT: &str = "traceparent";
 /// W3C trace state.

@@ -41,6 +41,7 @@ mod record;
 mod retire;
 mod session;
 mod settle;
+mod story;
 mod stream;
 mod topology;
 mod wire;
@@ -304,6 +305,15 @@ impl Rabbit {
         let publisher = Publisher::new(self.0.publish.clone(), Proof::default());
         let mark = Mark { publisher, source: self.0.source.clone() };
         follow::follow(self.0.consume.clone(), self.0.plan.clone(), back, Some(mark)).await
+    }
+
+    /// The facts of one job from the last `back`; see [`Queue::story`](crate::Queue::story).
+    ///
+    /// # Errors
+    /// [`QueueError::Away`], [`QueueError::Refused`].
+    pub async fn story(&self, job: &JobId, back: Duration) -> Result<Vec<Fact>, QueueError> {
+        let Inner { consume, publish, nodes, plan, source, .. } = &*self.0;
+        story::story(story::Sources { consume, publish, nodes, plan, source }, job, back).await
     }
 
     /// The dead letters that `filter` means, oldest first, at most `most`. They stay.

@@ -256,12 +256,12 @@ impl<'a> Session<'a> {
     }
 
     /// True if enough of the past is known for this delivery: the requests that count against the
-    /// ceiling, and, if it was handed out before, the facts since it was published.
+    /// ceiling, and, if it was handed out or accepted before, the facts since it was published.
     fn is_known(&mut self, delivery: &Delivery) -> bool {
         let Some(since) = *self.known_since.borrow() else { return false };
         let published_at = wire::taken_at(&delivery.properties).unwrap_or_default();
         // The last second is known since reading began, whatever the clock says now.
-        let is_enough = !delivery.redelivered
+        let is_enough = !wire::looks_back(delivery)
             || since <= published_at.minus(SKEW).max(clock::now().minus(recent::WINDOW - SKEW));
         self.has_window = self.has_window || self.lane.reader.knows_window(&self.lane.spec.provider);
         is_enough && self.has_window

@@ -221,7 +221,9 @@ pub(super) fn moved(plan: &Plan, m: &Move) -> Parcel {
         .number(headers::LIFE, life(m.carried.life))
         .number(headers::NOT_BEFORE, m.carried.not_before.map(|at| at.0))
         .number(headers::REPLAYED_AT, m.carried.replayed_at.map(|at| at.0))
-        .number(headers::AMBIGUOUS, Some(m.carried.ambiguous.into()).filter(|ends| *ends > 0));
+        .number(headers::AMBIGUOUS, Some(m.carried.ambiguous.into()).filter(|ends| *ends > 0))
+        .number(headers::EXTRA, Some(m.carried.extra.into()).filter(|sends| *sends > 0))
+        .number(headers::ACCEPTED_AT, m.carried.accepted_at.map(|at| at.0));
     // Where several workers own a lane, nobody consumes its other queues.
     let section = if plan.has_single_owner(&m.to) { m.section } else { Section::Main };
     let key = Plan::section_key(&m.to, section);
@@ -273,6 +275,14 @@ pub(super) fn taken_at(properties: &BasicProperties) -> Option<UnixMs> {
     exact.or_else(|| properties.timestamp().map(|s| s.saturating_mul(1000))).map(UnixMs)
 }
 
+/// True if the facts since it was published decide what becomes of a delivery: it was handed out before, or a
+/// provider has accepted its job.
+pub(super) fn looks_back(got: &lapin::message::Delivery) -> bool {
+    let table = got.properties.headers().as_ref();
+    let is_told = |key| headers::number(table, key).is_some();
+    got.redelivered || is_told(headers::EXTRA) || is_told(headers::ACCEPTED_AT)
+}
+
 /// The message id, where it could be a job's.
 pub(super) fn message_id(properties: &BasicProperties) -> Option<JobId> {
     properties.message_id().as_ref().and_then(|id| JobId::parse(id.as_str()).ok())
@@ -294,6 +304,8 @@ pub(super) fn delivery(session: u32, section: Section, got: lapin::message::Deli
             not_before: headers::number(table, headers::NOT_BEFORE).map(UnixMs),
             replayed_at: headers::number(table, headers::REPLAYED_AT).map(UnixMs),
             ambiguous: carried(headers::AMBIGUOUS),
+            extra: carried(headers::EXTRA),
+            accepted_at: headers::number(table, headers::ACCEPTED_AT).map(UnixMs),
         },
         section,
         message_id: message_id(&got.properties),
@@ -332,6 +344,8 @@ mod tests {
             not_before: Some(UnixMs(1_800_000_000_500)),
             replayed_at: Some(UnixMs(1_800_000_000_001)),
             ambiguous: 1,
+            extra: 1,
+            accepted_at: Some(UnixMs(1_800_000_000_002)),
         };
         let moved = moved(
             &plan(),

@@ -5,7 +5,10 @@
 //! account; answers are built outside it. Every arrival is booked before anything is decided, refused
 //! ones too: what otpd promises is about requests started, not about requests accepted.
 //!
-//! Everything kept is bounded. Where a bound makes a number a lower bound, the statistics say so.
+//! Everything kept is bounded. Where a bound makes a number a lower bound, the statistics say so. What it tells of
+//! messages afterwards is in `telling`.
+
+mod telling;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,13 +16,14 @@ use std::time::Duration;
 
 use otpd_core::Phone;
 
+use super::callbacks::journey::Journey;
 use super::contract::Message;
 use super::control::{Balance, Control};
 use super::fault::{Effect, Fares, Fault};
 use super::kind::Kind;
 use super::outbox::{Outbox, Sent, fingerprint, hash};
 use super::settings::{Proof, Settings};
-use super::stats::{AccountStats, WindowStats};
+use super::stats::{AccountStats, CallbackStats, WindowStats};
 use super::window::{Arrivals, Full, Limits};
 use crate::chance::Chance;
 
@@ -55,6 +59,7 @@ struct State {
 
 #[derive(Default)]
 struct Counts {
+    callbacks: CallbackStats,
     attempts: u64,
     answers: BTreeMap<u16, u64>,
     resets: u64,
@@ -72,6 +77,17 @@ pub(crate) enum Fate {
     Fault(Fault, Option<u64>),
     OutOfBalance,
     Sent(u64),
+}
+
+impl Fate {
+    /// The number of the message, where it was sent.
+    pub(crate) const fn sent(&self) -> Option<u64> {
+        match self {
+            Self::Sent(number) => Some(*number),
+            Self::Fault(_, number) => *number,
+            Self::Unauthorised | Self::TooMany(_) | Self::Invalid | Self::OutOfBalance => None,
+        }
+    }
 }
 
 /// How a request ended for the client.
@@ -209,6 +225,7 @@ impl Account {
             resets: counts.resets,
             stalls: counts.stalls,
             lookups: counts.lookups,
+            callbacks: counts.callbacks.clone(),
             balance: match state.settings.balance {
                 Balance::Unlimited => None,
                 Balance::Left(left) => Some(left),
@@ -276,7 +293,11 @@ impl State {
         }
         let fingerprint = fingerprint(account.seed, message.phone, &message.code);
         let text = (account.kind == Kind::Betatel).then(|| message.code.as_ref().into());
-        let number = self.outbox.put(at, message.phone, fingerprint, text);
+        let mut fate = account.fate(fingerprint, telling::BECOMES);
+        let calling = self.settings.calling.as_ref();
+        let journey = calling.map_or(Journey::ONLY_SENT, |calling| Journey::draw(calling, &mut fate));
+        let number =
+            self.outbox.put(Sent { number: 0, at, phone: message.phone, fingerprint, text, journey });
         fault.map_or(Fate::Sent(number), |fault| Fate::Fault(fault, Some(number)))
     }
 }
@@ -298,7 +319,13 @@ mod tests {
     use crate::mock::fault::FaultPlan;
 
     fn message(phone: &str) -> Message<'static> {
-        Message { phone: Phone::parse(phone).unwrap(), to: "".into(), code: "482910".into() }
+        Message {
+            phone: Phone::parse(phone).unwrap(),
+            to: "".into(),
+            code: "482910".into(),
+            echo: None,
+            callback_url: None,
+        }
     }
 
     fn account(control: &Control) -> Account {

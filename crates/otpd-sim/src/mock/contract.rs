@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use otpd_core::{Phone, Rate};
 
+use super::callbacks::report::{Posted, Report};
 use super::fault::ServerError;
 use super::kind::Kind;
 use super::kinds::{betatel, meta_cloud, meta_onprem, msgai, onemsg, verihubs};
@@ -42,6 +43,10 @@ pub(crate) struct Message<'a> {
     /// The recipient as the request wrote it, for answers that echo it.
     pub(crate) to: Cow<'a, str>,
     pub(crate) code: Cow<'a, str>,
+    /// What is to be repeated in callbacks about it.
+    pub(crate) echo: Option<Cow<'a, str>>,
+    /// Where callbacks about it are to go.
+    pub(crate) callback_url: Option<Cow<'a, str>>,
 }
 
 /// A refusal that the provider documents, as data.
@@ -109,8 +114,23 @@ pub(crate) trait Contract: Sync {
     /// The answer to a path or method this provider does not have.
     fn no_such_endpoint(&self, wrong: Wrong) -> Reply;
 
+    /// How this provider calls back.
+    fn callbacks(&self) -> Reporting;
+
+    /// A callback of `account`: at most [`Reporting::at_once`] reports, at least one.
+    fn callback(&self, account: &str, reports: &[Report<'_>], secret: Option<&str>) -> Posted;
+
     /// The provider's id of the `number`th message; `origin` tells accounts and runs apart.
     fn message_id(&self, origin: u64, number: u64) -> String;
+}
+
+/// How a provider calls back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reporting {
+    /// The most reports in one callback.
+    pub(crate) at_once: usize,
+    /// Whether a callback that is not answered with 2xx comes again.
+    pub(crate) are_repeated: bool,
 }
 
 /// What is wrong with a request that meets no endpoint.
@@ -176,4 +196,11 @@ pub(crate) fn uuid(origin: u64, number: u64) -> String {
 pub(crate) fn base64_id(prefix: &str, origin: u64, number: u64) -> String {
     let bytes = (u128::from(mix(origin)) << 64 | u128::from(mix(number))).to_be_bytes();
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// What stands for the number in such an id: `mix` of it.
+pub(crate) fn mixed_in(prefix: &str, id: &str) -> Option<u64> {
+    let bytes = URL_SAFE_NO_PAD.decode(id.strip_prefix(prefix)?).ok()?;
+    let bits = u128::from_be_bytes(bytes.try_into().ok()?);
+    Some(bits as u64)
 }

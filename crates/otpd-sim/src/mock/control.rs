@@ -4,12 +4,14 @@
 //!
 //! ```json
 //! {"kind": "verihubs", "account": "app-1", "secret": "key-1", "ceilings": ["50/s", "600/min"],
-//!  "balance": 100, "latency": "p50=80ms,p99=400ms", "faults": "429=5%,reset=1%"}
+//!  "balance": 100, "latency": "p50=80ms,p99=400ms", "faults": "429=5%,reset=1%",
+//!  "callbacks": {"url": "http://127.0.0.1:8080/callbacks/verihubs/t0ken", "delay": "p50=2s,p99=20s"}}
 //! ```
 
 use otpd_core::Rate;
 use serde::{Deserialize, Serialize};
 
+use super::callbacks::settings::Callbacks;
 use super::fault::FaultPlan;
 use super::kind::Kind;
 use super::latency::Latency;
@@ -36,6 +38,8 @@ pub struct Control {
     pub accounts: Option<Accounts>,
     /// Ends every session (Meta on-premises; concerns the whole kind).
     pub expire_tokens: bool,
+    /// What becomes of messages, and how it calls back about them.
+    pub callbacks: Option<Callbacks>,
 }
 
 /// How many messages an account can pay for.
@@ -81,6 +85,7 @@ impl Control {
             faults: None,
             accounts: None,
             expire_tokens: false,
+            callbacks: None,
         }
     }
 
@@ -118,6 +123,8 @@ struct Wire {
     accounts: Option<Accounts>,
     #[serde(default)]
     expire_tokens: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    callbacks: Option<Callbacks>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,6 +159,7 @@ impl TryFrom<Wire> for Control {
             faults: wire.faults.map(plan).transpose().map_err(invalid("faults"))?,
             accounts: wire.accounts,
             expire_tokens: wire.expire_tokens,
+            callbacks: wire.callbacks,
         })
     }
 }
@@ -171,6 +179,7 @@ impl From<Control> for Wire {
             faults: control.faults.map(|plan| plan.to_string()),
             accounts: control.accounts,
             expire_tokens: control.expire_tokens,
+            callbacks: control.callbacks,
         }
     }
 }
@@ -186,7 +195,7 @@ mod tests {
             concat!(
                 r#"{"kind":"verihubs","account":"app-1","secret":"key-1","ceilings":["50/s","600/min"],"#,
                 r#""balance":100,"latency":"p50=80ms,p99=400ms","faults":"429=5%,reset=1%","#,
-                r#""accounts":"known","expire_tokens":true}"#
+                r#""accounts":"known","expire_tokens":true,"callbacks":{"shares":"twice=5%"}}"#
             ),
             r#"{"kind":"msgai","ceilings":[],"balance":"unlimited","expire_tokens":false}"#,
         ] {
@@ -203,6 +212,7 @@ mod tests {
             (r#"{"kind":"verihubs","latency":"long"}"#, "`latency`: must be a time"),
             (r#"{"kind":"verihubs","faults":"oops=5%"}"#, "`faults`: fault `oops=5%`: verihubs has no such"),
             (r#"{"kind":"verihubs","celings":["50/s"]}"#, "unknown field `celings`"),
+            (r#"{"kind":"verihubs","callbacks":{"url":"here"}}"#, "`url`: must be http://"),
             (r#"{"ceilings":["50/s"]}"#, "missing field `kind`"),
         ] {
             let Err(error) = serde_json::from_str::<Control>(text) else { panic!("{text}") };

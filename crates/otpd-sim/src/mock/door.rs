@@ -29,7 +29,7 @@ const LAST: Duration = Duration::from_secs(2);
 /// What connections are made of.
 pub(crate) struct Door {
     pub(crate) tls: Option<TlsAcceptor>,
-    /// How many streams an HTTP/2 connection may have open.
+    /// How many streams an HTTP/2 connection may have open; 0: only HTTP/1.1 is spoken.
     pub(crate) streams: u32,
     pub(crate) world: Arc<World>,
 }
@@ -81,6 +81,7 @@ impl Door {
         });
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http2().max_concurrent_streams(self.streams);
+        let builder = if self.streams == 0 { builder.http1_only() } else { builder };
         let connection = builder.serve_connection(TokioIo::new(socket), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {

@@ -18,6 +18,8 @@ pub(crate) enum Endpoint<'p> {
     Record { uuid: &'p str },
     /// Betatel: a list of records.
     Records,
+    /// 1MSG: what there is to tell of a message of this channel.
+    HookInfo { sender: &'p str },
     /// A provider, but nothing it has.
     Missed { kind: Kind, wrong: Wrong },
     /// The mock itself.
@@ -84,6 +86,7 @@ impl<'p> Endpoint<'p> {
             [version, ..] if is_graph_version(version) => missed(Kind::MetaCloud),
 
             [sender, "sendTemplate"] if !sender.is_empty() => send(Kind::OneMsg, sender),
+            [sender, "hookInfo"] if !sender.is_empty() => only(get, Kind::OneMsg, Self::HookInfo { sender }),
             _ => Self::Nothing,
         }
     }
@@ -111,6 +114,8 @@ mod tests {
         for (method, path, endpoint) in [
             (Method::POST, "/AB12/sendTemplate", send(Kind::OneMsg, "AB12")),
             (Method::GET, "/AB12/sendTemplate", missed(Kind::OneMsg, Wrong::Method)),
+            (Method::GET, "/AB12/hookInfo", Endpoint::HookInfo { sender: "AB12" }),
+            (Method::POST, "/AB12/hookInfo", missed(Kind::OneMsg, Wrong::Method)),
             (Method::POST, "//sendTemplate", Endpoint::Nothing),
             (Method::POST, "/v23.0/1065/messages", send(Kind::MetaCloud, "1065")),
             (Method::GET, "/v23.0/1065/messages", missed(Kind::MetaCloud, Wrong::Method)),

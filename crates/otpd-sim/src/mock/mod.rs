@@ -5,11 +5,14 @@
 //! account, and the count of every arrival, refused ones too (`window.rs`). The *book*: what was sent is
 //! sent, whatever the client was told or however its connection ended (`account.rs`, `fault.rs`).
 //!
+//! What was sent has states afterwards, for who asks and, where a [`Control`] says so, by callbacks (`callbacks/`).
+//!
 //! Read `serve.rs` for the way of one request. It asks for no credential of its own, so it belongs on a
 //! loopback or test network; anything is accepted as a provider's credential until a [`Control`] says
 //! otherwise.
 
 mod account;
+mod callbacks;
 mod contract;
 mod control;
 mod door;
@@ -45,15 +48,18 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+pub use callbacks::settings::{Address, CallTo, Callbacks, InvalidAddress, InvalidCallbacks};
+pub use callbacks::shares::{InvalidShares, Shares};
 pub use control::{Accounts, Balance, Control, InvalidControl};
 pub use fault::FaultPlan;
 pub use fault_text::InvalidFault;
 pub use kind::{Kind, UnknownKind};
 pub use latency::{InvalidLatency, Latency};
 pub use outbox::fingerprint;
-pub use stats::{AccountStats, SentMessage, Stats, WindowStats};
+pub use stats::{AccountStats, CallbackStats, SentMessage, Stats, WindowStats};
 pub use tls::{Certificate, UnknownCertificate};
 
+use callbacks::caller;
 use door::Door;
 use tls::Tls;
 use world::World;
@@ -78,7 +84,8 @@ pub struct MockConfig {
     pub setup: Vec<Control>,
     /// With which certificate HTTPS is spoken; `None` is plain HTTP. HTTP/1.1 and HTTP/2 are spoken both ways.
     pub tls: Option<Certificate>,
-    /// How many requests may be open on one HTTP/2 connection. Default 100.
+    /// How many requests may be open on one HTTP/2 connection. Default 100. 0: only HTTP/1.1 is spoken, and TLS
+    /// agrees on no protocol, as terminators do that know of none.
     pub streams: u32,
 }
 
@@ -130,10 +137,12 @@ impl Mock {
         let listener = listening(listen)?;
         let addr = listener.local_addr()?;
         let world = Arc::new(World::new(&config));
-        let tls = config.tls.map(|kind| Tls::new(kind, addr)).transpose()?;
+        let tls = config.tls.map(|kind| Tls::new(kind, addr, config.streams > 0)).transpose()?;
         let (acceptor, authority) = tls.map(|tls| (tls.acceptor, tls.authority)).unzip();
         let door = Door { tls: acceptor, streams: config.streams, world: world.clone() };
         let serving = tokio::spawn(door.serve(listener));
+        // Ends by itself when the mock does.
+        tokio::spawn(caller::run(world.clone()));
         Ok(Self { addr, authority, world, serving })
     }
 

@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use otpd_core::Phone;
 
+use super::callbacks::journey::Journey;
+
 /// The most messages that are remembered one by one.
 const MAX_MESSAGES: usize = 100_000;
 /// The most codes that are told apart.
@@ -21,6 +23,8 @@ pub(crate) struct Sent {
     pub(crate) fingerprint: u64,
     /// What was sent, in clear, where the provider can be asked for it.
     pub(crate) text: Option<Box<str>>,
+    /// What becomes of it.
+    pub(crate) journey: Journey,
 }
 
 /// The messages of one account.
@@ -36,8 +40,9 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Puts in a message; returns its number.
-    pub(crate) fn put(&mut self, at: u64, phone: Phone, fingerprint: u64, text: Option<Box<str>>) -> u64 {
+    /// Puts in a message, whose number it is given; returns that.
+    pub(crate) fn put(&mut self, message: Sent) -> u64 {
+        let fingerprint = message.fingerprint;
         if self.fingerprints.contains(&fingerprint) {
             self.duplicates += 1;
         } else if self.fingerprints.len() < MAX_CODES {
@@ -51,7 +56,7 @@ impl Outbox {
         let number = self.next;
         self.next += 1;
         self.count += 1;
-        self.last.push_back(Sent { number, at, phone, fingerprint, text });
+        self.last.push_back(Sent { number, ..message });
         number
     }
 

@@ -9,10 +9,13 @@ use axum::extract::{Query, Request};
 use axum::response::Response;
 use h2::Reason;
 use http::request::Parts;
+use otpd_core::clock::nanos;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::account::{Account, Ending, Fate};
+use super::callbacks::journey::Step;
 use super::contract::{Call, Wrong};
 use super::control::Control;
 use super::endpoint::{Endpoint, Own};
@@ -22,14 +25,18 @@ use super::frames;
 use super::kind::Kind;
 use super::kinds::betatel::{Question, Record, number_in};
 use super::kinds::meta_onprem::Login;
+use super::kinds::onemsg;
 use super::outbox::Sent;
 use super::reply::Reply;
 use super::wire::Line;
 use super::wire_fault::WireFault;
 use super::world::World;
+use crate::chance::mix;
 
 /// The largest body that is read.
 const MAX_BODY: usize = 64 * 1024;
+/// The longest that an answer waits for a callback that is to come before it.
+const EARLY: Duration = Duration::from_secs(1);
 /// The wait that a 429 without a limit of its own names where its form needs one.
 const A_MINUTE: Duration = Duration::from_secs(60);
 
@@ -60,6 +67,7 @@ pub(crate) async fn handle(
         },
         Endpoint::Record { uuid } => record(world, &call(""), uuid, at),
         Endpoint::Records => records(world, &call(""), at),
+        Endpoint::HookInfo { sender } => hook_info(world, &call(sender), at),
         Endpoint::Missed { kind, wrong } => {
             world.strays.fetch_add(1, Ordering::Relaxed);
             missed(kind, wrong)
@@ -92,6 +100,10 @@ async fn send(
     let account = &sender.account;
     let message = contract.message(call);
     let (fate, latency) = account.book(at, sender.proof, message.as_ref().ok());
+    let early = match (fate.sent(), &message) {
+        (Some(number), Ok(message)) => world.tell(account, number, message, (at, latency)),
+        (None, _) | (Some(_), Err(_)) => None,
+    };
     let sent = |number| match &message {
         Ok(message) => contract.accepted(message, &world.message_id(account, number)),
         Err(refusal) => refusal.clone(),
@@ -110,6 +122,9 @@ async fn send(
     }
     if !latency.is_zero() {
         pause(world, latency).await;
+    }
+    if let Some(answered) = early {
+        let _ = timeout(EARLY, answered).await;
     }
     match wish {
         Wish::Usual => {}
@@ -223,19 +238,39 @@ async fn pause(world: &World, latency: Duration) {
     }
 }
 
-/// The account that asks about its messages; `Err` is the answer to one that proves none.
-fn asker(world: &World, call: &Call<'_>, at: u64) -> Result<Arc<Account>, Reply> {
-    let sender = world.sender(Kind::Betatel, call, at);
+/// The account of this kind that asks about its messages; `Err` is the answer to one that proves none.
+fn asker(world: &World, kind: Kind, call: &Call<'_>, at: u64) -> Result<Arc<Account>, Reply> {
+    let sender = world.sender(kind, call, at);
     if sender.account.is_proven(sender.proof) {
         sender.account.looked_up();
         Ok(sender.account)
     } else {
-        Err(Kind::Betatel.contract().unauthorised(call))
+        Err(sender.refusal.unwrap_or_else(|| kind.contract().unauthorised(call)))
     }
 }
 
+/// All steps of one message so far (1MSG).
+fn hook_info(world: &World, call: &Call<'_>, at: u64) -> Reply {
+    let account = match asker(world, Kind::OneMsg, call, at) {
+        Ok(account) => account,
+        Err(refusal) => return refusal,
+    };
+    let Some((id, mixed)) = onemsg::message_asked(call.query) else {
+        return onemsg::hook_info("", None, &[]);
+    };
+    let found = account.messages(|all| {
+        let sent = all.iter().rev().find(|sent| mix(sent.number) == mixed)?;
+        let elapsed = at.saturating_sub(sent.at);
+        let steps = sent.journey.steps().filter(|(_, after)| nanos(*after) <= elapsed);
+        let steps = steps.map(|(step, after)| (step, world.wall(sent.at).plus(after))).collect();
+        (world.message_id(&account, sent.number) == id).then_some((Some(sent.phone), steps))
+    });
+    let (to, steps): (_, Vec<_>) = found.unwrap_or_default();
+    onemsg::hook_info(id, to, &steps)
+}
+
 fn record(world: &World, call: &Call<'_>, uuid: &str, at: u64) -> Reply {
-    let account = match asker(world, call, at) {
+    let account = match asker(world, Kind::Betatel, call, at) {
         Ok(account) => account,
         Err(refusal) => return refusal,
     };
@@ -243,24 +278,28 @@ fn record(world: &World, call: &Call<'_>, uuid: &str, at: u64) -> Reply {
     account.messages(|sent| {
         let index = number.and_then(|number| sent.binary_search_by_key(&number, |sent| sent.number).ok());
         match index.and_then(|index| sent.get(index)) {
-            Some(sent) => Reply::json(200, &as_record(world, &account, sent).to_json()),
+            Some(sent) => Reply::json(200, &as_record(world, &account, sent, at).to_json()),
             None => Question::not_found(),
         }
     })
 }
 
 fn records(world: &World, call: &Call<'_>, at: u64) -> Reply {
-    let asked = asker(world, call, at).and_then(|account| Ok((account, Question::read(call)?)));
+    let asked =
+        asker(world, Kind::Betatel, call, at).and_then(|account| Ok((account, Question::read(call)?)));
     match asked {
         Err(refusal) => refusal,
-        Ok((account, question)) => {
-            account.messages(|sent| question.answer(sent.iter().map(|sent| as_record(world, &account, sent))))
-        }
+        Ok((account, question)) => account
+            .messages(|sent| question.answer(sent.iter().map(|sent| as_record(world, &account, sent, at)))),
     }
 }
 
-fn as_record<'a>(world: &World, account: &Account, sent: &'a Sent) -> Record<'a> {
+fn as_record<'a>(world: &World, account: &Account, sent: &'a Sent, now: u64) -> Record<'a> {
+    let elapsed = Duration::from_nanos(now.saturating_sub(sent.at));
+    let delivered = sent.journey.reached(Step::Delivered).filter(|after| *after <= elapsed);
     Record {
+        step: sent.journey.at(elapsed).map(|(step, _)| step),
+        delivered_at: delivered.map(|after| world.wall(sent.at).plus(after)),
         uuid: world.message_id(account, sent.number),
         to: sent.phone,
         text: sent.text.as_deref().unwrap_or_default(),

@@ -2,6 +2,7 @@
 
 use otpd_core::Rate;
 
+use super::callbacks::settings::Calling;
 use super::control::{Balance, Control};
 use super::fault::FaultPlan;
 use super::latency::Latency;
@@ -25,11 +26,16 @@ pub(crate) struct Settings {
     pub(super) balance: Balance,
     pub(super) latency: Latency,
     pub(super) faults: Option<FaultPlan>,
+    /// `None`: messages are sent, and nothing more is known of them.
+    pub(super) calling: Option<Calling>,
 }
 
 impl Settings {
     pub(crate) fn change(&mut self, control: &Control) {
-        let Control { secret, ceilings, balance, latency, faults, .. } = control;
+        let Control { secret, ceilings, balance, latency, faults, callbacks, .. } = control;
+        if let Some(callbacks) = callbacks {
+            self.calling.get_or_insert_default().change(callbacks);
+        }
         if let Some(secret) = secret {
             self.secret = Some(secret.clone());
         }

@@ -40,6 +40,9 @@ pub struct AccountStats {
     pub stalls: u64,
     /// Look-ups of what was sent (Betatel) and log-ins (Meta on-premises).
     pub lookups: u64,
+    /// Its callbacks.
+    #[serde(default)]
+    pub callbacks: CallbackStats,
     /// How many messages it can still pay for; `None` is any number.
     pub balance: Option<u64>,
     /// The first arrival that is remembered, in microseconds since the mock started.
@@ -50,6 +53,28 @@ pub struct AccountStats {
     pub windows: Vec<WindowStats>,
     /// False once more codes were seen than are told apart; `duplicates` is a lower bound then.
     pub exact: bool,
+}
+
+/// The callbacks of one account. `sent` is the sum of `taken`, `refused` and `unanswered`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CallbackStats {
+    /// Reports that wait to be sent, or are under way.
+    pub waiting: u64,
+    /// Requests.
+    pub sent: u64,
+    /// Reports in them: more than one request has, where a provider sends several at once.
+    pub reports: u64,
+    /// Of the requests, how many had been sent before.
+    pub repeated: u64,
+    /// Requests that were answered with 2xx.
+    pub taken: u64,
+    /// Requests that were answered otherwise.
+    pub refused: u64,
+    /// Requests that were not answered.
+    pub unanswered: u64,
+    /// Reports that were not sent: too many waited, or their address was none.
+    pub dropped: u64,
 }
 
 /// The fullest sliding window of one length, over all arrivals, accepted or not.

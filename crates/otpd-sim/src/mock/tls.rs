@@ -53,12 +53,16 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Makes an authority and a certificate for a server at `addr`.
-    pub(crate) fn new(kind: Certificate, addr: SocketAddr) -> io::Result<Self> {
-        Self::make(kind, addr).map_err(io::Error::other)
+    /// Makes an authority and a certificate for a server at `addr`; `agrees` on a protocol, or does not.
+    pub(crate) fn new(kind: Certificate, addr: SocketAddr, agrees: bool) -> io::Result<Self> {
+        Self::make(kind, addr, agrees).map_err(io::Error::other)
     }
 
-    fn make(kind: Certificate, addr: SocketAddr) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+    fn make(
+        kind: Certificate,
+        addr: SocketAddr,
+        agrees: bool,
+    ) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let mut params = CertificateParams::default();
         // Its own name, so that nobody takes one mock's authority for another's.
         let name = format!("otpd mock authority {}", uuid::Uuid::new_v4());
@@ -86,7 +90,9 @@ impl Tls {
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key.into())?;
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        if agrees {
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        }
         Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), authority: issuer.pem() })
     }
 }

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use otpd_core::UnixMs;
 use otpd_core::clock::nanos;
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::account::{Account, NOBODY};
-use super::contract::{Call, Credential};
+use super::callbacks::caller::{Caller, Letter};
+use super::contract::{Call, Credential, Message};
 use super::control::{Accounts, Control};
 use super::kind::{Kind, PerKind};
 use super::kinds::meta_onprem::Login;
@@ -33,6 +35,7 @@ pub(crate) struct World {
     pub(crate) strays: AtomicU64,
     pub(crate) connections: AtomicU64,
     pub(crate) ending: CancellationToken,
+    pub(crate) caller: Caller,
 }
 
 /// The accounts of one kind.
@@ -69,6 +72,7 @@ impl World {
             strays: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             ending: CancellationToken::new(),
+            caller: Caller::default(),
         };
         for control in &config.setup {
             world.control(control);
@@ -139,6 +143,29 @@ impl World {
     /// The provider's id of a message.
     pub(crate) fn message_id(&self, account: &Account, number: u64) -> String {
         account.kind.contract().message_id(self.id_origin(account), number)
+    }
+
+    /// Puts in the callbacks about a message that was taken at `at`, whose request is answered so much later. Where
+    /// the first of them comes before the answer, gives what ends when that was answered.
+    pub(crate) fn tell(
+        &self,
+        account: &Arc<Account>,
+        number: u64,
+        message: &Message<'_>,
+        (at, latency): (u64, Duration),
+    ) -> Option<oneshot::Receiver<()>> {
+        let (telling, address, secret) = account.tells(number, message)?;
+        let letter = Letter {
+            account: account.clone(),
+            id: self.message_id(account, number),
+            to: message.phone,
+            taken_at: self.wall(at),
+            echo: message.echo.as_deref().map(Into::into),
+            text: message.code.as_ref().into(),
+            address,
+            secret,
+        };
+        self.caller.tell(letter, &telling, at.saturating_add(nanos(latency)))
     }
 
     /// Ids differ between accounts and between runs.

@@ -4,12 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "test helpers")]
 
 mod betatel;
+mod callbacks;
 mod ceilings;
 mod faults;
 mod meta_cloud;
 mod meta_onprem;
 mod msgai;
 mod onemsg;
+mod receiver;
 mod stats;
 mod verihubs;
 

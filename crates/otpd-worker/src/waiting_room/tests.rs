@@ -24,6 +24,8 @@ fn held(place: u64, id: &str, to: &str, class: TrafficClass, expires: u64) -> He
         replayed_at: None,
         attempts: 0,
         ambiguous: 0,
+        extra: 0,
+        accepted_at: None,
         moves_on: None,
         refusals: Refusals::default(),
         probed: 0,

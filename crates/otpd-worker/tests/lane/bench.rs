@@ -31,14 +31,29 @@ pub struct Script {
     pub clock: Clock,
     pub latency: Duration,
     pub look_up: Duration,
+    /// How long a request waits for a connection, by its job's id and how often that came.
+    pub waits: fn(&str, usize) -> Duration,
     pub answer: Box<Answer>,
+    pub asked: Mutex<HashMap<String, usize>>,
     pub sent: Mutex<Vec<(String, otpd_core::Mono)>>,
 }
 
 impl Endpoint for Script {
     async fn send(&self, job: &SendJob, _expires_at: UnixMs, stamp: &Stamp) -> Answered {
+        let asked = {
+            let mut asked = self.asked.lock().unwrap();
+            *asked.entry(job.id.to_string()).and_modify(|asked| *asked += 1).or_insert(1)
+        };
+        let waits = (self.waits)(job.id.as_str(), asked);
+        if !waits.is_zero() {
+            tokio::time::sleep(waits).await;
+        }
         let now = self.clock.mono();
-        stamp.written(now);
+        if !stamp.try_write(now) {
+            let reason = Reason::ConnectFailed;
+            let outcome = Outcome::Transient { reason, wait: None, possibly_sent: false };
+            return Answered { outcome, http_status: None, code: None, detail: None };
+        }
         let times = {
             let mut sent = self.sent.lock().unwrap();
             sent.push((job.id.to_string(), now));
@@ -100,6 +115,7 @@ pub struct Setup {
     pub max_in_flight: usize,
     pub latency: Duration,
     pub look_up: Duration,
+    pub waits: fn(&str, usize) -> Duration,
     pub routes: Vec<Route>,
     pub keep_code: bool,
     pub on_ambiguous: OnAmbiguous,
@@ -114,6 +130,7 @@ impl Default for Setup {
             max_in_flight: 100,
             latency: Duration::from_millis(20),
             look_up: Duration::ZERO,
+            waits: |_, _| Duration::ZERO,
             routes: Vec::new(),
             keep_code: true,
             on_ambiguous: OnAmbiguous::Resend,
@@ -174,7 +191,9 @@ impl Bench {
             clock,
             latency: setup.latency,
             look_up: setup.look_up,
+            waits: setup.waits,
             answer: Box::new(answer),
+            asked: Mutex::default(),
             sent: Mutex::default(),
         });
         let (state_tx, state) = watch::channel(LaneState::Opening);
@@ -232,8 +251,9 @@ impl Bench {
         &self,
         answer: impl Fn(&SendJob, usize) -> Outcome + Send + Sync + 'static,
     ) -> Arc<Script> {
-        let Script { clock, latency, look_up, .. } = *self.script;
-        Arc::new(Script { clock, latency, look_up, answer: Box::new(answer), sent: Mutex::default() })
+        let Script { clock, latency, look_up, waits, .. } = *self.script;
+        let (answer, asked, sent) = (Box::new(answer), Mutex::default(), Mutex::default());
+        Arc::new(Script { clock, latency, look_up, waits, answer, asked, sent })
     }
 
     pub fn open(&mut self, history: Vec<Fact>) {

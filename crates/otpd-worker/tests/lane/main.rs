@@ -10,6 +10,7 @@
     clippy::indexing_slicing
 )]
 
+mod awaiting;
 mod bench;
 mod classes;
 mod expiry;
@@ -19,6 +20,7 @@ mod probes;
 mod reconfigure;
 mod refusals;
 mod served;
+mod wire;
 
 use std::time::Duration;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use otpd_core::Rate;
-use otpd_sim::mock::AccountStats;
+use otpd_sim::mock::{AccountStats, Address, CallTo, Callbacks, Shares};
 use otpd_sim::{Control, FaultPlan, Kind, Latency, Mock, MockConfig, Stats};
 use serde_json::json;
 
@@ -18,7 +18,8 @@ use crate::signals;
 /// # Errors
 /// Where an argument is wrong or the address is taken.
 pub async fn run(args: MockArgs) -> Result<ExitCode, Failure> {
-    let setup = setup(&args.ceilings, &args.latencies, &args.faults)?;
+    let mut setup = setup(&args.ceilings, &args.latencies, &args.faults)?;
+    callbacks(&mut setup, &args)?;
     let config = MockConfig {
         seed: args.seed,
         setup: setup.clone(),
@@ -71,6 +72,36 @@ pub(crate) fn setup(
     Ok(all.into())
 }
 
+/// What becomes of messages, and who is told.
+fn callbacks(all: &mut [Control], args: &MockArgs) -> Result<(), Failure> {
+    for text in &args.callbacks {
+        let (kind, url) = of_kind("--callback", text, '=')?;
+        let address: Address = url.parse().map_err(|e| wrong("--callback", text, e))?;
+        calling(all, kind, |callbacks| callbacks.url = Some(CallTo::Address(address)));
+    }
+    for text in &args.callback_delays {
+        let (kind, delay) = of_kind("--callback-delay", text, '=')?;
+        let delay: Latency = delay.parse().map_err(|e| wrong("--callback-delay", text, e))?;
+        calling(all, kind, |callbacks| callbacks.delay = Some(delay));
+    }
+    for text in &args.callback_shares {
+        let (kind, shares) = of_kind("--callback-share", text, ':')?;
+        let shares: Shares = shares.parse().map_err(|e| wrong("--callback-share", text, e))?;
+        calling(all, kind, |callbacks| callbacks.shares = Some(shares));
+    }
+    for text in &args.callback_secrets {
+        // The text is not repeated: it is a secret.
+        let (kind, secret) = of_kind("--callback-secret", text, '=')
+            .map_err(|_| Failure::Usage("--callback-secret: must be KIND=SECRET".into()))?;
+        calling(all, kind, |callbacks| callbacks.secret = Some(secret.to_owned()));
+    }
+    Ok(())
+}
+
+fn calling(all: &mut [Control], kind: Kind, change: impl FnOnce(&mut Callbacks)) {
+    control(all, kind, |control| change(control.callbacks.get_or_insert_default()));
+}
+
 fn control(all: &mut [Control], kind: Kind, change: impl FnOnce(&mut Control)) {
     if let Some(control) = all.iter_mut().find(|control| control.kind == kind) {
         change(control);
@@ -107,9 +138,19 @@ fn announce(url: &str, ca: Option<&Path>, setup: &[Control], as_json: bool) -> R
             or_dash((!ceilings.is_empty()).then(|| ceilings.join(", "))),
             or_dash(control.latency),
             or_dash(faults),
+            or_dash(
+                control.callbacks.as_ref().and_then(|callbacks| callbacks.url.as_ref()).and_then(address),
+            ),
         ]
     });
-    Ok(output::table(["kind", "write into its config", "ceiling", "latency", "faults"], rows)?)
+    Ok(output::table(["kind", "write into its config", "ceiling", "latency", "faults", "calls back"], rows)?)
+}
+
+fn address(to: &CallTo) -> Option<&Address> {
+    match to {
+        CallTo::Nowhere => None,
+        CallTo::Address(address) => Some(address),
+    }
 }
 
 fn report(stats: &Stats, as_json: bool) -> Result<(), Failure> {
@@ -129,15 +170,17 @@ fn report(stats: &Stats, as_json: bool) -> Result<(), Failure> {
         "reset",
         "stalled",
         "most in 1s",
+        "callbacks taken",
     ];
     Ok(output::table(columns, stats.accounts.iter().map(row))?)
 }
 
-fn row(account: &AccountStats) -> [String; 11] {
+fn row(account: &AccountStats) -> [String; 12] {
     let answers = |statuses: std::ops::Range<u16>| {
         let all = account.answers.iter().filter(|&(status, _)| statuses.contains(status) && *status != 429);
         all.map(|(_, count)| count).sum::<u64>().to_string()
     };
+    let callbacks = &account.callbacks;
     let second = account.most_in(std::time::Duration::from_secs(1));
     [
         account.kind.to_string(),
@@ -151,5 +194,6 @@ fn row(account: &AccountStats) -> [String; 11] {
         account.resets.to_string(),
         account.stalls.to_string(),
         or_dash(second),
+        or_dash((callbacks.sent > 0).then(|| format!("{} of {}", callbacks.taken, callbacks.sent))),
     ]
 }

@@ -4,10 +4,13 @@
 pub mod config;
 pub mod dead;
 pub mod demo;
+pub mod doctor;
+pub mod explain;
 pub mod gateway;
 pub mod health;
 pub mod load;
 pub mod mock;
 pub mod send;
+pub mod top;
 pub mod topology;
 pub mod worker;

@@ -114,7 +114,8 @@ pub struct RouteSection {
     /// 24h. Default: it waits as long as its code is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_wait: Option<Time>,
-    /// A message not delivered by then is sent again through the next provider, 1s to 24h. Default: off.
+    /// How long an accepted job is held until it is heard that its message arrived, 1s to 24h. What is lost, or not heard
+    /// of by then, is sent once more through the next provider while its code is valid. Default: off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirm_within: Option<Time>,
     /// Who waits for the code: jobs of class `interactive` go before jobs of class `bulk`.

@@ -95,7 +95,7 @@ pub struct ProviderSection {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub password: Option<SecretSource>,
 
-    /// Verihubs: address that delivery reports are sent to. Default: the one set in its dashboard.
+    /// Verihubs: address of delivery reports, to which each job's id is added. Default: the one set in its dashboard.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub callback_url: Option<String>,
     /// The unguessable last part of this provider's callback address at the gateway.

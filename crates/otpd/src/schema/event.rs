@@ -46,6 +46,9 @@ pub struct EventData {
     /// Which life of the job this is about: absent for the first; for one that began with a replay, or with the
     /// same id published anew, the time in milliseconds at which the life before ended.
     pub life: Option<u64>,
+    /// True for everything about the extra send of a job that a provider had accepted: the job counts as accepted,
+    /// whatever becomes of that. Absent otherwise.
+    pub extra_send: Option<bool>,
     /// The class of the provider's answer.
     #[schemars(extend("enum" = Class::ALL.map(Class::as_str)))]
     pub class: Option<String>,

@@ -1,7 +1,7 @@
 //! `otpd mock`.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 
 use serde_json::Value;
@@ -45,6 +45,37 @@ fn serves_until_it_is_told_to_end_and_then_counts() {
         (Some("betatel"), Some(2), Some(1)),
         "{stats}"
     );
+}
+
+#[test]
+fn calls_back_as_told() {
+    let place = Place::new("");
+    let receiver = TcpListener::bind("127.0.0.1:0").unwrap();
+    let callback = format!("betatel=http://{}/cb/t", receiver.local_addr().unwrap());
+    let args = [
+        "mock",
+        "--listen",
+        "127.0.0.1:0",
+        "--callback",
+        &callback,
+        "--callback-delay",
+        "betatel=1ms",
+        "--callback-share",
+        "betatel:undelivered=100%",
+        "--callback-secret",
+        "msgai=s3cret",
+        "--json",
+    ];
+    let mut child = place.command(&args).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    let first: Value = serde_json::from_str(&first).unwrap();
+    let url = first["listening"].as_str().unwrap();
+    assert_eq!(send(url.strip_prefix("http://").unwrap()), "200");
+    let mut lines = BufReader::new(receiver.accept().unwrap().0).lines().map(Result::unwrap);
+    assert_eq!(lines.next().as_deref(), Some("POST /cb/t HTTP/1.1"));
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// With `--tls-ca` the address is HTTPS, and the authority is there before the address is told.
@@ -96,12 +127,19 @@ fn wrong_arguments_exit_with_2_and_say_which() {
         (["--ceiling", "verihubs=fast"], r#"otpd: --ceiling "verihubs=fast": must be COUNT/TIME"#),
         (["--latency", "verihubs=soon"], r#"otpd: --latency "verihubs=soon": must be a time"#),
         (["--fault", "verihubs:teapot=5%"], r#"otpd: --fault "verihubs:teapot=5%": fault `teapot=5%`"#),
+        (["--callback", "msgai=https://a/t"], r#"otpd: --callback "msgai=https://a/t": must be http://"#),
+        (["--callback-delay", "msgai=soon"], r#"otpd: --callback-delay "msgai=soon": must be a time"#),
+        (
+            ["--callback-share", "msgai:lost=5%"],
+            r#"otpd: --callback-share "msgai:lost=5%": `lost=5%`: there are"#,
+        ),
+        (["--callback-secret", "twilio=s3cret"], "otpd: --callback-secret: must be KIND=SECRET"),
     ] {
         let ran = place.run(&[&["mock", "--listen", "127.0.0.1:0"], &args[..]].concat());
         assert_eq!(ran.code, 2, "{ran:?}");
-        assert!(ran.err.starts_with(says), "{ran:?}");
+        assert!(ran.err.starts_with(says) && !ran.err.contains("s3cret"), "{ran:?}");
     }
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let ran = place.run(&["mock", "--listen", &taken.local_addr().unwrap().to_string()]);
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("choose another address with --listen"), "{ran:?}");

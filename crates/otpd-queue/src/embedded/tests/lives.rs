@@ -80,6 +80,8 @@ async fn a_deferred_job_comes_back_at_its_time_with_all_it_carries() {
         not_before: Some(not_before),
         replayed_at: Some(UnixMs(88)),
         ambiguous: 1,
+        extra: 1,
+        accepted_at: Some(UnixMs(99)),
     };
     let then = Then::Move(first.tag, moved("a", Section::Later, carried.clone()));
     alpha.settler.settle(Settlement { fact: None, then });
@@ -122,8 +124,12 @@ async fn a_file_of_the_version_before_is_brought_up_to_date() {
     let queue = folder.open();
     put(&queue, "login", "a", b"{}").await.unwrap();
     queue.close().await;
-    folder.sql("ALTER TABLE jobs DROP COLUMN ambiguous; PRAGMA user_version = 2");
+    folder.sql(
+        "ALTER TABLE jobs DROP COLUMN accepted_at; ALTER TABLE jobs DROP COLUMN extra;
+         ALTER TABLE jobs DROP COLUMN ambiguous; PRAGMA user_version = 2",
+    );
     let queue = folder.open();
     let mut alpha = lane(&queue, "alpha");
-    assert_eq!(delivery(&mut alpha).await.carried.ambiguous, 0);
+    let carried = delivery(&mut alpha).await.carried;
+    assert_eq!((carried.ambiguous, carried.extra, carried.accepted_at), (0, 0, None));
 }

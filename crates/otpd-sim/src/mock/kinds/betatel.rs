@@ -3,7 +3,8 @@
 //!
 //! The account is `x-account-id`, proved by `x-api-key`. A number has no `+`. Betatel documents the
 //! statuses 400, 401, 402 and 500 without bodies; `{"message": <status text>}` is assumed, and a plain
-//! `Bad Request` is its other form. A record holds the text that was sent, in clear.
+//! `Bad Request` is its other form. A record holds the text that was sent, in clear. That there are callbacks is
+//! documented, and their form is not: here it is the record.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,8 +14,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::chance::mix;
+use crate::mock::callbacks::journey::Step;
+use crate::mock::callbacks::report::{Posted, Report};
 use crate::mock::contract::{
-    Call, Contract, Credential, Documented, Form, Message, Wrong, digits_alone, header, is_json,
+    Call, Contract, Credential, Documented, Form, Message, Reporting, Wrong, digits_alone, header, is_json,
 };
 use crate::mock::fault::ServerError;
 use crate::mock::reply::Reply;
@@ -63,7 +66,7 @@ impl Contract for Betatel {
         let body: Option<Body<'a>> =
             if is_json(call.headers) { serde_json::from_slice(call.body).ok() } else { None };
         body.filter(|b| (1..=MAX_TEXT).contains(&b.text.chars().count()))
-            .and_then(|b| Some(Message { phone: digits_alone(&b.to)?, to: b.to, code: b.text }))
+            .and_then(|b| Some(message(digits_alone(&b.to)?, b)))
             .ok_or_else(|| self.refused(&INVALID))
     }
 
@@ -108,9 +111,26 @@ impl Contract for Betatel {
         }
     }
 
+    fn callbacks(&self) -> Reporting {
+        Reporting { at_once: 1, are_repeated: false }
+    }
+
+    fn callback(&self, _account: &str, reports: &[Report<'_>], _secret: Option<&str>) -> Posted {
+        let record = reports.first().map(|report| {
+            let delivered_at = (report.step == Step::Delivered).then_some(report.at);
+            let (to, text, at, step) = (report.to, report.text, report.taken_at, Some(report.step));
+            Record { uuid: report.id.to_owned(), to, text, at, step, delivered_at }.to_json()
+        });
+        Posted::json(&record.unwrap_or_default())
+    }
+
     fn message_id(&self, origin: u64, number: u64) -> String {
         ulid(u128::from(mix(origin)) << 64 | u128::from(number))
     }
+}
+
+fn message(phone: Phone, body: Body<'_>) -> Message<'_> {
+    Message { phone, to: body.to, code: body.text, echo: None, callback_url: None }
 }
 
 const CROCKFORD: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -136,20 +156,32 @@ pub(crate) struct Record<'a> {
     pub(crate) uuid: String,
     pub(crate) to: Phone,
     pub(crate) text: &'a str,
+    /// When it was taken.
     pub(crate) at: UnixMs,
+    /// The last step of the message; `None` before the first.
+    pub(crate) step: Option<Step>,
+    pub(crate) delivered_at: Option<UnixMs>,
 }
 
 impl Record<'_> {
     pub(crate) fn to_json(&self) -> Value {
+        let status = match self.step {
+            None => "PENDING",
+            Some(Step::Sent) => "SENT",
+            Some(Step::Failed) => "FAILED",
+            Some(Step::Delivered) => "DELIVERED",
+            Some(Step::Read) => "READ",
+        };
+        let delivery_time = self.delivered_at.map(|at| at.0.saturating_sub(self.at.0));
         json!({
             "uuid": self.uuid,
             "wam_id": null,
             "to": self.to.expose_digits(),
             "text": self.text,
-            "status": "SENT",
+            "status": status,
             "timestamp": self.at.to_string(),
-            "delivery_timestamp": null,
-            "delivery_time": null,
+            "delivery_timestamp": self.delivered_at.map(|at| at.to_string()),
+            "delivery_time": delivery_time,
             "webhook_delivered": false,
         })
     }

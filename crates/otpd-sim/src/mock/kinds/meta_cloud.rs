@@ -3,6 +3,9 @@
 //! Errors are `{"error": {message, type, code, error_data, fbtrace_id}}`, and the code says more than
 //! the status; the statuses here are those of Meta's own table. The other form is a 200 whose
 //! `message_status` is not `accepted`. A template has no namespace here, and a button's index is text.
+//!
+//! Callbacks come in batches, are signed with the app's secret in `X-Hub-Signature-256`, and come again until they are
+//! answered with 2xx.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -15,8 +18,11 @@ use super::components::{self, Component, IndexForm, Misfit};
 use super::meta_cloud_errors::{
     DOCUMENTED, INVALID, MISSING, NOT_VALID, PARAMETER_COUNT, PAYMENT, TEMPLATE_MISSING, THROUGHPUT, TYPE,
 };
+use crate::mock::callbacks::journey::Step;
+use crate::mock::callbacks::report::{Posted, Report};
 use crate::mock::contract::{
-    Call, Contract, Credential, Documented, Form, Message, Wrong, authorization, base64_id, is_json,
+    Call, Contract, Credential, Documented, Form, Message, Reporting, Wrong, authorization, base64_id,
+    is_json,
 };
 use crate::mock::fault::ServerError;
 use crate::mock::reply::Reply;
@@ -115,9 +121,54 @@ impl Contract for MetaCloud {
         }
     }
 
+    fn callbacks(&self) -> Reporting {
+        Reporting { at_once: 20, are_repeated: true }
+    }
+
+    fn callback(&self, account: &str, reports: &[Report<'_>], secret: Option<&str>) -> Posted {
+        let value = json!({
+            "messaging_product": "whatsapp",
+            "metadata": { "display_phone_number": "15550783881", "phone_number_id": account },
+            "statuses": reports.iter().map(status).collect::<Vec<_>>(),
+        });
+        let entry = json!({ "id": "102290129340398", "changes": [{ "value": value, "field": "messages" }] });
+        Posted::json(&json!({ "object": "whatsapp_business_account", "entry": [entry] })).signed(
+            "x-hub-signature-256",
+            "sha256=",
+            secret,
+        )
+    }
+
     fn message_id(&self, origin: u64, number: u64) -> String {
         base64_id("wamid.HBgM", origin, number)
     }
+}
+
+/// The status of a message in a callback.
+fn status(report: &Report<'_>) -> Value {
+    let word = match report.step {
+        Step::Sent => "sent",
+        Step::Failed => "failed",
+        Step::Delivered => "delivered",
+        Step::Read => "read",
+    };
+    let mut status = json!({
+        "id": report.id,
+        "status": word,
+        "timestamp": (report.at.0 / 1000).to_string(),
+        "recipient_id": report.to.expose_digits(),
+    });
+    if let Some(fields) = status.as_object_mut() {
+        if let Some(echo) = report.echo {
+            fields.insert("biz_opaque_callback_data".into(), echo.into());
+        }
+        if report.step == Step::Failed {
+            let data = json!({ "details": "Message undeliverable." });
+            let error = json!({ "code": 131_026, "title": "Message undeliverable", "error_data": data });
+            fields.insert("errors".into(), json!([error]));
+        }
+    }
+    status
 }
 
 fn taken(to: &str, wa_id: &str, id: &str, status: &str) -> Value {
@@ -153,7 +204,7 @@ fn read<'a>(call: &Call<'a>) -> Result<Message<'a>, Documented> {
     let body: Body<'a> = serde_json::from_slice(call.body).map_err(|_| INVALID)?;
     if body.messaging_product != "whatsapp"
         || body.recipient_type.is_some_and(|r| r != "individual")
-        || body.biz_opaque_callback_data.is_some_and(|d| d.chars().count() > 512)
+        || body.biz_opaque_callback_data.as_ref().is_some_and(|d| d.chars().count() > 512)
     {
         return Err(INVALID);
     }
@@ -176,5 +227,5 @@ fn read<'a>(call: &Call<'a>) -> Result<Message<'a>, Documented> {
         Misfit::Length | Misfit::Differ => NOT_VALID,
         Misfit::Shape => INVALID,
     })?;
-    Ok(Message { phone, to, code })
+    Ok(Message { phone, to, code, echo: body.biz_opaque_callback_data, callback_url: None })
 }

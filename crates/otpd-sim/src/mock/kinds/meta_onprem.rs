@@ -4,6 +4,8 @@
 //! session. Errors are `{"errors": [{code, title, details}]}`; Meta's own prose says "an `error`
 //! object", which is the other form. A template needs its namespace and a language policy, and a
 //! button's index is a number.
+//!
+//! Callbacks are `statuses[]`, unsigned, and come again until they are answered with 2xx.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -20,9 +22,11 @@ use super::meta_onprem_errors::{
     ACCESS_DENIED, CHANGE_PASSWORD, CODE_TOO_LONG, DOCUMENTED, INVALID, MISSING, NAMESPACE, NOT_FOUND,
     NOT_VALID, PARAMETER_COUNT, PAYMENT, TOO_MANY,
 };
+use crate::mock::callbacks::journey::Step;
+use crate::mock::callbacks::report::{Posted, Report};
 use crate::mock::contract::{
-    Call, Contract, Credential, Documented, Form, Message, Wrong, authorization, base64_id, digits_alone,
-    is_json,
+    Call, Contract, Credential, Documented, Form, Message, Reporting, Wrong, authorization, base64_id,
+    digits_alone, is_json,
 };
 use crate::mock::fault::ServerError;
 use crate::mock::reply::Reply;
@@ -120,8 +124,38 @@ impl Contract for MetaOnprem {
         }
     }
 
+    fn callbacks(&self) -> Reporting {
+        Reporting { at_once: 20, are_repeated: true }
+    }
+
+    fn callback(&self, _account: &str, reports: &[Report<'_>], _secret: Option<&str>) -> Posted {
+        Posted::json(&json!({ "statuses": reports.iter().map(status).collect::<Vec<_>>() }))
+    }
+
     fn message_id(&self, origin: u64, number: u64) -> String {
         base64_id("gBEG", origin, number)
+    }
+}
+
+/// The status of a message in a callback.
+fn status(report: &Report<'_>) -> Value {
+    let to = report.to.expose_digits();
+    let status = |word: &str| {
+        let at = (report.at.0 / 1000).to_string();
+        json!({ "id": report.id, "recipient_id": to, "status": word, "timestamp": at })
+    };
+    match report.step {
+        Step::Sent => status("sent"),
+        Step::Delivered => status("delivered"),
+        Step::Read => status("read"),
+        Step::Failed => {
+            let mut failed = status("failed");
+            if let Some(fields) = failed.as_object_mut() {
+                let error = json!({ "code": 1013, "title": "User is not valid" });
+                fields.insert("errors".into(), json!([error]));
+            }
+            failed
+        }
     }
 }
 
@@ -190,5 +224,5 @@ fn read<'a>(call: &Call<'a>) -> Result<Message<'a>, Documented> {
         Misfit::Length => CODE_TOO_LONG,
         Misfit::Differ | Misfit::Shape => NOT_VALID,
     })?;
-    Ok(Message { phone, to, code })
+    Ok(Message { phone, to, code, echo: None, callback_url: None })
 }

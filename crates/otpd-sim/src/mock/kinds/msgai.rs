@@ -4,6 +4,9 @@
 //! Answers are `{"result", "message"}`; what Meta refuses is a 400 whose message begins with "Please
 //! correct the following error". A 429 names the limit per minute in its text and the wait in its *body*.
 //! The other form of a 403 is the allow-list's `{"success": false, "code": "ip_blocked"}`.
+//!
+//! A callback is one event, in the body and in `X-Webhook-Event`; it never comes again. It may be signed: in which
+//! header is not documented (`X-Webhook-Signature` here, in hexadecimal).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,10 +14,13 @@ use std::time::Duration;
 
 use otpd_core::{Phone, Rate};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::mock::callbacks::journey::Step;
+use crate::mock::callbacks::report::{Posted, Report};
 use crate::mock::contract::{
-    Call, Contract, Credential, Documented, Form, Message, Wrong, authorization, fits_template, is_json, uuid,
+    Call, Contract, Credential, Documented, Form, Message, Reporting, Wrong, authorization, fits_template,
+    is_json, uuid,
 };
 use crate::mock::fault::ServerError;
 use crate::mock::reply::{Reply, whole_seconds};
@@ -202,9 +208,36 @@ impl Contract for Msgai {
         Reply::json(404, &json!({ "message": "Not Found" }))
     }
 
+    fn callbacks(&self) -> Reporting {
+        Reporting { at_once: 1, are_repeated: false }
+    }
+
+    fn callback(&self, _account: &str, reports: &[Report<'_>], secret: Option<&str>) -> Posted {
+        let (event, body) = reports.first().map(event).unwrap_or_default();
+        Posted::json(&body)
+            .header("x-webhook-event", event.to_owned())
+            .header("x-webhook-source", "splashifypro".to_owned())
+            .signed("x-webhook-signature", "", secret)
+    }
+
     fn message_id(&self, origin: u64, number: u64) -> String {
         uuid(origin, number)
     }
+}
+
+/// The event of a callback, and its body.
+fn event(report: &Report<'_>) -> (&'static str, Value) {
+    let event = match report.step {
+        Step::Sent => "message.sent",
+        Step::Delivered => "message.delivered",
+        Step::Read => "message.read",
+        Step::Failed => "message.failed",
+    };
+    let mut data = json!({ "message_id": report.id, "channel": "whatsapp" });
+    if let (Some(fields), Some(echo)) = (data.as_object_mut(), report.echo) {
+        fields.insert("callbackData".into(), echo.into());
+    }
+    (event, json!({ "event": event, "timestamp": report.at.to_string(), "data": data }))
 }
 
 fn read<'a>(call: &Call<'a>) -> Result<Message<'a>, Documented> {
@@ -227,11 +260,11 @@ fn read<'a>(call: &Call<'a>) -> Result<Message<'a>, Documented> {
     }
     let template = body.template.ok_or(NO_TEMPLATE)?;
     let phone = Phone::parse(&to).ok_or(BAD_PHONE)?;
-    if body.callback_data.is_some_and(|d| d.chars().count() > 512) {
+    if body.callback_data.as_ref().is_some_and(|d| d.chars().count() > 512) {
         return Err(INVALID);
     }
     let code = template.code()?;
-    Ok(Message { phone, to, code })
+    Ok(Message { phone, to, code, echo: body.callback_data, callback_url: None })
 }
 
 impl<'a> Template<'a> {

@@ -4,23 +4,31 @@
 //! both at once is a conflict. Errors of 1MSG itself are `{"error"}` (400: `{"message"}`), what Meta
 //! refuses upstream is HTTP 200 with `"sent": false`, a blocked subscription is 403 in plain text.
 //! The other form of a 200 is a queued send: `"sent": false` with a `jobId`. No rate header exists.
+//!
+//! Callbacks are `ack[]`, unsigned; whether they come again is not documented. `GET /{channelId}/hookInfo?messageId=`
+//! shows what there is to tell of a message.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-use otpd_core::Rate;
+use otpd_core::{Phone, Rate, UnixMs};
 use serde::Deserialize;
 use serde_json::json;
 
 use super::components::{self, Component, IndexForm, Misfit};
+use crate::mock::callbacks::journey::Step;
+use crate::mock::callbacks::report::{Posted, Report};
 use crate::mock::contract::{
-    Call, Contract, Credential, Documented, Form, Message, Wrong, authorization, base64_id, digits_alone,
-    is_json,
+    Call, Contract, Credential, Documented, Form, Message, Reporting, Wrong, authorization, base64_id,
+    digits_alone, is_json, mixed_in,
 };
 use crate::mock::fault::ServerError;
 use crate::mock::reply::Reply;
 
 pub(crate) struct OneMsg;
+
+/// How its message ids begin.
+const PREFIX: &str = "wamid.HBgL";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -170,9 +178,52 @@ impl Contract for OneMsg {
         }
     }
 
-    fn message_id(&self, origin: u64, number: u64) -> String {
-        base64_id("wamid.HBgL", origin, number)
+    fn callbacks(&self) -> Reporting {
+        Reporting { at_once: 10, are_repeated: false }
     }
+
+    fn callback(&self, account: &str, reports: &[Report<'_>], _secret: Option<&str>) -> Posted {
+        let ack = |report: &Report<'_>| {
+            let chat = format!("{}@c.us", report.to.expose_digits());
+            json!({ "id": report.id, "chatId": chat, "status": word(report.step) })
+        };
+        Posted::json(&json!({ "ack": reports.iter().map(ack).collect::<Vec<_>>(), "instanceId": account }))
+    }
+
+    fn message_id(&self, origin: u64, number: u64) -> String {
+        base64_id(PREFIX, origin, number)
+    }
+}
+
+const fn word(step: Step) -> &'static str {
+    match step {
+        Step::Sent => "sent",
+        Step::Failed => "failed",
+        Step::Delivered => "delivered",
+        Step::Read => "viewed",
+    }
+}
+
+/// The answer about one message: all of its steps so far, none for a message that is not known.
+pub(crate) fn hook_info(id: &str, to: Option<Phone>, steps: &[(Step, UnixMs)]) -> Reply {
+    let to = to.map(|to| to.expose_digits().to_string());
+    let hook = |(step, at): &(Step, UnixMs)| {
+        let status = if *step == Step::Read { "read" } else { word(*step) };
+        json!({
+            "id": id,
+            "type": "message",
+            "status": status,
+            "timestamp": (at.0 / 1000).to_string(),
+            "recipient_id": to,
+        })
+    };
+    Reply::json(200, &json!({ "hooks": steps.iter().map(hook).collect::<Vec<_>>() }))
+}
+
+/// The message that is asked about, and by what its number can be told.
+pub(crate) fn message_asked(query: Option<&str>) -> Option<(&str, u64)> {
+    let id = query?.split('&').find_map(|pair| pair.strip_prefix("messageId="))?;
+    Some((id, mixed_in(PREFIX, id)?))
 }
 
 fn token_parameter(query: &str) -> Option<&str> {
@@ -208,5 +259,5 @@ fn read<'a>(call: &Call<'a>) -> Result<Message<'a>, Documented> {
         Misfit::Length | Misfit::Differ => BAD_CODE,
         Misfit::Shape => INVALID,
     })?;
-    Ok(Message { phone, to, code })
+    Ok(Message { phone, to, code, echo: None, callback_url: None })
 }

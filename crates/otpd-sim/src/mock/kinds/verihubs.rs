@@ -3,18 +3,24 @@
 //! The account is `App-ID`, proved by `API-Key`. Every field of the body is a string, numbers too.
 //! A success is **201** and repeats the code in clear. Without `otp` Verihubs makes a code itself, of
 //! `otp_length` digits. Errors are `{"code", "message"}` with the HTTP status as code; a 429 names no wait.
+//!
+//! A callback is the address in the request, or the account's, with `session_id` and a number as `status`. Its method is
+//! not documented (GET here), nor whether it comes again (it does not here); it is not signed.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
+use http::Method;
 use otpd_core::Rate;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::chance::Chance;
+use crate::mock::callbacks::journey::Step;
+use crate::mock::callbacks::report::{Posted, Report};
 use crate::mock::contract::{
-    Call, Contract, Credential, Documented, Message, Wrong, digits_alone, fits_template, header, is_json,
-    uuid,
+    Call, Contract, Credential, Documented, Message, Reporting, Wrong, digits_alone, fits_template, header,
+    is_json, uuid,
 };
 use crate::mock::fault::ServerError;
 use crate::mock::reply::Reply;
@@ -120,6 +126,24 @@ impl Contract for Verihubs {
         }
     }
 
+    fn callbacks(&self) -> Reporting {
+        Reporting { at_once: 1, are_repeated: false }
+    }
+
+    fn callback(&self, _account: &str, reports: &[Report<'_>], _secret: Option<&str>) -> Posted {
+        let query = reports.iter().map(|report| {
+            let status = match report.step {
+                Step::Sent => 1,
+                Step::Delivered => 2,
+                Step::Read => 3,
+                Step::Failed => 6,
+            };
+            format!("session_id={}&status={status}", report.id)
+        });
+        let query = query.collect::<Vec<_>>().join("&");
+        Posted { method: Method::GET, query, headers: Vec::new(), body: Vec::new() }
+    }
+
     fn message_id(&self, origin: u64, number: u64) -> String {
         uuid(origin, number)
     }
@@ -146,7 +170,7 @@ fn read<'a>(call: &Call<'a>) -> Option<Message<'a>> {
         (None, length) => Cow::Owned(own_code(phone.expose_digits().as_bytes(), length.as_deref())?),
         (Some(_), _) => return None,
     };
-    valid.then_some(Message { phone, to: body.msisdn, code })
+    valid.then_some(Message { phone, to: body.msisdn, code, echo: None, callback_url: body.callback_url })
 }
 
 /// A code of Verihubs' own making: four digits unless the length is named.

@@ -92,7 +92,7 @@ async fn watch(
         let Some(fact) = facts.recv().await else { break };
         let told = ledger.event(&fact_json::encode(&fact, "demo"));
         debug_assert!(told.is_ok(), "a fact of ours is an event");
-        ended += usize::from(fact.kind.is_final());
+        ended += usize::from(fact.is_end());
         progress.saw(&fact);
         seen.push(fact);
     }

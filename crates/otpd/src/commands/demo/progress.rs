@@ -44,7 +44,7 @@ impl Progress {
         }
         let home = fact.route.as_ref().map_or(fact.provider.as_str(), |r| lane(r.as_str()));
         if let Some(bar) = self.bars.get(home) {
-            if fact.kind.is_final() {
+            if fact.is_end() {
                 bar.inc(1);
             } else if fact.kind != FactKind::Sending {
                 bar.set_message(format!("last: {}", fact.kind.as_str()));

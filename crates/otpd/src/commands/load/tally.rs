@@ -63,6 +63,9 @@ impl Tally {
     /// Counts what a fact says; ends only where the job has not ended before.
     pub(super) fn count(&mut self, fact: &Fact) {
         self.rate_limited += u64::from(is_rate_limited(fact));
+        if fact.kind.is_final() && fact.extra {
+            return; // the job was accepted before
+        }
         match fact.kind {
             FactKind::Accepted => self.accepted += 1,
             FactKind::Dead => self.dead += 1,

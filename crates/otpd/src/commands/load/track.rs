@@ -141,7 +141,7 @@ impl Tracker {
     /// A fact was read, so long after the start.
     pub(super) fn fact(&mut self, fact: &Fact, read: Duration) {
         let Some(number) = self.ids.number(&fact.job) else {
-            self.foreign += u64::from(fact.kind.is_final());
+            self.foreign += u64::from(fact.is_end());
             return;
         };
         let at = self.since_start(fact.at.0).min(read);
@@ -150,7 +150,7 @@ impl Tracker {
             self.series.count(Tick::Request, sent);
         }
         let Some(open) = self.open.get(&number).copied() else {
-            if fact.kind.is_final() {
+            if fact.is_end() {
                 self.ended_again(number, fact);
             }
             return;
@@ -161,8 +161,10 @@ impl Tracker {
         if let Some(route) = self.routes.get_mut(open.route) {
             route.count(fact);
         }
-        self.series.count(Tick::Fact(fact.kind), at);
-        if fact.kind.is_final() {
+        if fact.is_end() || !fact.kind.is_final() {
+            self.series.count(Tick::Fact(fact.kind), at);
+        }
+        if fact.is_end() {
             self.end(number, open, fact, read, at);
         }
     }
