@@ -127,6 +127,10 @@ debug_without_body!(Delivery { tag, carried, message_id, redelivered, returned }
 
 /// What a lane hears.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nearly everything heard is a delivery; a box would cost each an allocation"
+)]
 pub enum Inbound {
     /// A session began. Deliveries of earlier sessions are void.
     Opened {
