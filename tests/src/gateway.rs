@@ -70,8 +70,13 @@ impl GatewayProcess {
         }
     }
 
-    /// A request to this path, to be completed and sent with [`GatewayProcess::send`].
+    /// The address of a path of the gateway.
     #[must_use]
+    pub fn address(&self, path: &str) -> String {
+        format!("{}{path}", self.url)
+    }
+
+    /// A request to this path, to be completed and sent with [`GatewayProcess::send`].
     pub fn request(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
         let method = method.parse().expect("a method");
         self.client.request(method, format!("{}{path}", self.url))

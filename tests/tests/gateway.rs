@@ -1,7 +1,14 @@
 //! The gateway as a process, on a real RabbitMQ and on a file: jobs in, states out, callbacks, bad input, outages
 //! and crashes.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -129,7 +136,7 @@ async fn a_job_is_followed_from_the_request_to_the_phone() {
     let told: Vec<_> = scene.seen.iter().filter(|fact| matches!(fact.kind, FactKind::Delivery(_))).collect();
     assert_eq!(told.len(), 2, "a duplicate made a fact of its own: {told:?}");
     assert_eq!(told[0].kind, FactKind::Delivery(DeliveryStatus::Delivered));
-    assert_eq!((told[0].attempt, told[0].route.as_ref().map(|r| r.as_str())), (1, Some("login")));
+    assert_eq!((told[0].attempt, told[0].route.as_ref().map(RouteName::as_str)), (1, Some("login")));
     assert_eq!((told[0].to.as_deref(), told[0].metadata.is_some()), (Some("+99*******001"), true));
     assert_eq!(another.process.sample("otpd_delivery_seconds_count{provider=\"verihubs\"}").await, 1.0);
     // One who was interrupted goes on where it was; at the end there is nothing more.

@@ -5,40 +5,137 @@
 //! that everything it said is on the stream, was before, or is kept because its message is not known here
 //! ([`crate::early`]); 503 that the queue did not take it: the provider may call again, and otpd tries on too.
 
-use std::collections::HashMap;
-
-use axum::body::Body;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::extract::{Path, Request, State};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::future::join_all;
 use otpd_core::ProviderName;
 use otpd_providers::{Callback, CallbackMethod, CallbackRead, Told, Update};
+use utoipa::IntoResponses;
 
 use crate::deliveries::{Heard, Said};
 use crate::gateway::{Gateway, read_body};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemBody};
 use crate::settings::CallbackSource;
 
-/// The most parts of an address.
-type Parts = HashMap<String, String>;
+/// What a provider is answered.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "only written down for the OpenAPI document")]
+enum Answers {
+    /// What it says is on the stream, was before, or is kept because its message is not known yet; or the text of a challenge.
+    #[response(status = 200)]
+    Taken,
+    /// Not a callback of this provider.
+    #[response(status = 400, content_type = "application/problem+json")]
+    Malformed(ProblemBody),
+    /// The signature is not right.
+    #[response(status = 401)]
+    Forged,
+    /// No such provider, or another token.
+    #[response(status = 404, content_type = "application/problem+json")]
+    Unknown(ProblemBody),
+    /// Too large.
+    #[response(status = 413, content_type = "application/problem+json")]
+    TooLarge(ProblemBody),
+    /// The queue did not confirm: call again.
+    #[response(status = 503, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds.")))]
+    Away(ProblemBody),
+}
 
-/// A provider's callback.
+/// What a provider says of messages.
+#[utoipa::path(
+    post,
+    path = "/callbacks/{provider}/{token}",
+    operation_id = "callBack",
+    tag = "callbacks",
+    params(
+        ("provider" = String, Path, description = "The provider's name in the config."),
+        ("token" = String, Path, description = "Its `callback_token`."),
+    ),
+    responses(Answers),
+)]
 pub(crate) async fn one(
     State(gateway): State<Gateway>,
-    Path(parts): Path<Parts>,
-    method: Method,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Body,
+    Path((provider, token)): Path<(String, String)>,
+    request: Request,
 ) -> Response {
-    let part = |name: &str| parts.get(name).map(String::as_str);
+    read(&gateway, &provider, &token, None, request).await
+}
+
+/// The same by GET: Verihubs, and the challenge by which Meta registers the address.
+#[utoipa::path(
+    get,
+    path = "/callbacks/{provider}/{token}",
+    operation_id = "callBackByGet",
+    tag = "callbacks",
+    params(
+        ("provider" = String, Path, description = "The provider's name in the config."),
+        ("token" = String, Path, description = "Its `callback_token`."),
+    ),
+    responses(Answers),
+)]
+pub(crate) async fn one_by_get(
+    State(gateway): State<Gateway>,
+    Path((provider, token)): Path<(String, String)>,
+    request: Request,
+) -> Response {
+    read(&gateway, &provider, &token, None, request).await
+}
+
+/// The same at an address that names the job.
+#[utoipa::path(
+    post,
+    path = "/callbacks/{provider}/{token}/{job}",
+    operation_id = "callBackOfJob",
+    tag = "callbacks",
+    params(
+        ("provider" = String, Path, description = "The provider's name in the config."),
+        ("token" = String, Path, description = "Its `callback_token`."),
+        ("job" = String, Path, description = "The job's id."),
+    ),
+    responses(Answers),
+)]
+pub(crate) async fn of_job(
+    State(gateway): State<Gateway>,
+    Path((provider, token, job)): Path<(String, String, String)>,
+    request: Request,
+) -> Response {
+    read(&gateway, &provider, &token, Some(&job), request).await
+}
+
+/// The same by GET at an address that names the job.
+#[utoipa::path(
+    get,
+    path = "/callbacks/{provider}/{token}/{job}",
+    operation_id = "callBackOfJobByGet",
+    tag = "callbacks",
+    params(
+        ("provider" = String, Path, description = "The provider's name in the config."),
+        ("token" = String, Path, description = "Its `callback_token`."),
+        ("job" = String, Path, description = "The job's id."),
+    ),
+    responses(Answers),
+)]
+pub(crate) async fn of_job_by_get(
+    State(gateway): State<Gateway>,
+    Path((provider, token, job)): Path<(String, String, String)>,
+    request: Request,
+) -> Response {
+    read(&gateway, &provider, &token, Some(&job), request).await
+}
+
+async fn read(
+    gateway: &Gateway,
+    provider: &str,
+    token: &str,
+    job: Option<&str>,
+    request: Request,
+) -> Response {
     let live = gateway.live();
-    let found = part("provider").and_then(|name| live.callbacks.get(name));
-    let token = part("token").unwrap_or_default();
-    let Some(source) = found.filter(|source| source.token.is(token)) else {
+    let Some(source) = live.callbacks.get(provider).filter(|source| source.token.is(token)) else {
         return Problem::NotFound.into_response();
     };
+    let (head, body) = request.into_parts();
     let body = match read_body(body, source.reader.max_body()).await {
         Ok(body) => body,
         Err(problem) => {
@@ -47,13 +144,13 @@ pub(crate) async fn one(
         }
     };
     let read = source.reader.read(&Callback {
-        method: if method == Method::GET { CallbackMethod::Get } else { CallbackMethod::Post },
-        query: query.as_deref().unwrap_or_default(),
-        job: part("job"),
-        headers: &headers,
+        method: if head.method == Method::GET { CallbackMethod::Get } else { CallbackMethod::Post },
+        query: head.uri.query().unwrap_or_default(),
+        job,
+        headers: &head.headers,
         body: &body,
     });
-    answer(&gateway, source, read).await
+    answer(gateway, source, read).await
 }
 
 async fn answer(gateway: &Gateway, source: &CallbackSource, read: CallbackRead) -> Response {

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use otpd_core::{Class, DeliveryStatus, Fact, FactKind, JobId, MessageId, ProviderName, Reason, UnixMs};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::early::{Early, KEPT_FOR};
@@ -23,6 +23,8 @@ use crate::index::Found;
 /// How long a provider waits for the record of a message that is not known yet. Meta counts answers that take
 /// longer than a second.
 const HELD_FOR: Duration = Duration::from_millis(800);
+/// How many may wait so at once: an account that somebody else uses too calls back for messages that are none of ours.
+const HELD: usize = 256;
 /// How long a provider waits for a fact: a little longer than the queue's own 5 s.
 const TOLD_WITHIN: Duration = Duration::from_secs(6);
 /// The wait before a fact is tried again.
@@ -68,10 +70,17 @@ enum Telling {
 }
 
 /// What is on its way.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Deliveries {
     early: Early,
+    held: Semaphore,
     on_their_way: Mutex<HashMap<Once, watch::Receiver<Telling>>>,
+}
+
+impl Default for Deliveries {
+    fn default() -> Self {
+        Self { early: Early::default(), held: Semaphore::new(HELD), on_their_way: Mutex::default() }
+    }
 }
 
 impl Deliveries {
@@ -96,7 +105,11 @@ impl Gateway {
             let _ = self.deliveries().early().take_back(number);
             return self.tell(found, said).await;
         }
-        match timeout(HELD_FOR, &mut resolved).await {
+        let place = self.deliveries().held.try_acquire();
+        let held_for = if place.is_ok() { HELD_FOR } else { Duration::ZERO };
+        let ended = timeout(held_for, &mut resolved).await;
+        drop(place);
+        match ended {
             Ok(Ok(said)) => self.hear_resolved(said).await,
             Ok(Err(_)) => Heard::Kept,
             Err(_) if said.job.is_some() => match self.deliveries().early().take_back(number) {
@@ -139,8 +152,16 @@ impl Gateway {
         }
     }
 
-    /// The job and the message that is spoken of, once our own record of it is known.
+    /// The stream has been read to its end: tells what waited for that.
+    pub(crate) fn resolve_early(&self) {
+        self.deliveries().early().resolve_all(|said| self.message_of(said).is_some());
+    }
+
+    /// The job and the message that is spoken of, once our own record of it is known, and what was told of it before.
     fn message_of(&self, said: &Said) -> Option<Found> {
+        if !self.index().has_caught_up() {
+            return None;
+        }
         let found = self.index().find(&said.provider, said.message_id.as_ref(), said.job.as_ref())?;
         found.message.as_ref().is_some_and(crate::record::Message::is_accepted).then_some(found)
     }
@@ -203,9 +224,12 @@ impl Gateway {
 
 fn fact(found: &Found, said: &Said, now: UnixMs) -> Fact {
     let message = found.message.as_ref();
-    // A provider that tells whole seconds, or has another clock, must not date it before the request or ahead.
-    let at = said.at.unwrap_or(now).min(now);
-    let at = message.and_then(crate::record::Message::sent_at).map_or(at, |sent_at| at.max(sent_at));
+    // The provider's time, held between the request and now: it may tell whole seconds, or have another clock. Where the
+    // request is not known our own, or lanes that wait for it would take it for old.
+    let at = match message.and_then(crate::record::Message::sent_at) {
+        Some(sent_at) => said.at.unwrap_or(now).max(sent_at).min(now.max(sent_at)),
+        None => now,
+    };
     let mut fact = Fact::new(FactKind::Delivery(said.status), found.job.clone(), said.provider.clone(), at);
     fact.life = found.life;
     fact.attempt = message.map_or(0, |message| message.attempt);

@@ -93,6 +93,19 @@ impl Early {
         }
     }
 
+    /// Gives those of which this says so to whoever waits.
+    pub(crate) fn resolve_all(&self, is_known: impl Fn(&Said) -> bool) {
+        let mut inner = self.inner();
+        let known = inner.kept.iter().filter(|(_, kept)| is_known(&kept.said));
+        let numbers: Vec<u64> = known.map(|(number, _)| *number).collect();
+        for number in numbers {
+            if let Some(kept) = inner.remove(number) {
+                // Whoever waited may just have given up.
+                let _ = kept.taken_over.send(kept.said);
+            }
+        }
+    }
+
     /// Takes one back, if nobody has resolved it.
     pub(crate) fn take_back(&self, number: u64) -> Option<Said> {
         self.inner().remove(number).map(|kept| kept.said)

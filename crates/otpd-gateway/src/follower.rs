@@ -67,6 +67,7 @@ async fn read(gateway: &Gateway, following: Following) {
         }
         if before_the_end == Some(0) && !index.has_caught_up() {
             index.caught_up();
+            gateway.resolve_early();
             tracing::info!(
                 jobs = index.len(),
                 "the events of the last hour are read; the states of jobs are known"
@@ -77,7 +78,7 @@ async fn read(gateway: &Gateway, following: Following) {
 
 fn take(gateway: &Gateway, fact: &Fact) {
     gateway.index().fold(fact, gateway.clock().mono());
-    if fact.kind == FactKind::Accepted {
+    if fact.kind == FactKind::Accepted && gateway.index().has_caught_up() {
         gateway.deliveries().early().resolve(&fact.provider, fact.message_id.as_ref(), &fact.job);
     }
 }

@@ -118,7 +118,6 @@ impl Gateway {
     }
 
     /// The calls.
-    #[must_use]
     pub fn router(&self) -> Router {
         Router::new()
             .route("/v1/jobs", post(jobs::one))
@@ -126,8 +125,11 @@ impl Gateway {
             .route("/v1/jobs/{id}", get(states::one))
             .route("/v1/jobs/{id}/events", get(states::events))
             .route("/hooks/supabase/send-sms", post(supabase::send_sms))
-            .route("/callbacks/{provider}/{token}", get(callbacks::one).post(callbacks::one))
-            .route("/callbacks/{provider}/{token}/{job}", get(callbacks::one).post(callbacks::one))
+            .route("/callbacks/{provider}/{token}", get(callbacks::one_by_get).post(callbacks::one))
+            .route(
+                "/callbacks/{provider}/{token}/{job}",
+                get(callbacks::of_job_by_get).post(callbacks::of_job),
+            )
             .method_not_allowed_fallback(|| async { Problem::MethodNotAllowed })
             .fallback(|| async { Problem::NotFound })
             .layer(middleware::from_fn_with_state(self.clone(), bounded))

@@ -19,7 +19,8 @@ use serde_json::value::RawValue;
 use crate::gateway::Gateway;
 use crate::keys::Key;
 use crate::limits::{BATCH_BODY, BATCH_JOBS};
-use crate::problem::Problem;
+use crate::openapi::{BatchRequest, JobRequest};
+use crate::problem::{Problem, ProblemBody};
 use crate::recent_ids::Before;
 use crate::submission::{Submission, not_an_object};
 use crate::view::{BatchView, OneResult, TakenView};
@@ -29,7 +30,30 @@ const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// The most bytes of a trace header that are taken.
 const MAX_TRACE: usize = 512;
 
-/// `POST /v1/jobs`.
+/// Takes a job. Answers once the queue has confirmed it.
+///
+/// After a 503 nobody knows whether the job is queued: repeat the request with the id that the answer names.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs",
+    operation_id = "sendJob",
+    tag = "jobs",
+    params(("Idempotency-Key" = Option<String>, Header, description = "May stand for `id`.")),
+    request_body = JobRequest,
+    responses(
+        (status = 202, description = "It is queued.", body = TakenView),
+        (status = 400, description = "Not a job.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No key of this gateway.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 403, description = "The key may not use this route.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such route.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The id was used for another job.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "More than 64 KiB.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "Not `application/json`.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "The key's rate or daily budget is used up.", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds."))),
+        (status = 503, description = "The queue did not confirm, or too much is under way.", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds."))),
+    ),
+    security(("key" = [])),
+)]
 pub(crate) async fn one(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
     let taken = async {
         let key = gateway.key(&headers)?;
@@ -58,7 +82,23 @@ struct Batch<'a> {
     jobs: Vec<&'a RawValue>,
 }
 
-/// `POST /v1/jobs:batch`.
+/// Takes up to 500 jobs, each with its own result.
+#[utoipa::path(
+    post,
+    path = "/v1/jobs:batch",
+    operation_id = "sendJobs",
+    tag = "jobs",
+    request_body = BatchRequest,
+    responses(
+        (status = 200, description = "What became of each job.", body = BatchView),
+        (status = 400, description = "Not a list of 1 to 500 jobs.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, description = "No key of this gateway.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 413, description = "More than 1 MiB.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 415, description = "Not `application/json`.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Too much is under way.", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds."))),
+    ),
+    security(("key" = [])),
+)]
 pub(crate) async fn batch(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
     let taken = async {
         let key = gateway.key(&headers)?;

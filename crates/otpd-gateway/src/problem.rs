@@ -6,8 +6,8 @@ use std::time::Duration;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use otpd_core::JobId;
-use schemars::JsonSchema;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 /// Why a request is not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,8 +49,8 @@ pub(crate) enum Problem {
 }
 
 /// A problem as it is written (`application/problem+json`).
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Problem")]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub(crate) struct ProblemBody {
     /// Always `about:blank`: `code` tells problems apart.
     #[serde(rename = "type")]

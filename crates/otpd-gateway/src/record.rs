@@ -236,6 +236,7 @@ pub(crate) fn entry(fact: &Fact) -> EntryView {
         kind: fact.kind.event_type(),
         provider: fact.provider.to_string(),
         attempt: fact.attempt,
+        extra_send: fact.extra,
         class: fact.class.map(otpd_core::Class::as_str),
         reason: fact.reason.map(otpd_core::Reason::as_str),
         http_status: fact.http_status,

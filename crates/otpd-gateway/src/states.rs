@@ -20,11 +20,24 @@ use tokio::time::Instant;
 use crate::gateway::Gateway;
 use crate::keys::Key;
 use crate::limits::{KEEP_ALIVE, WATCH_FOR};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemBody};
 use crate::view::{EntryView, EventView, JobView};
 use crate::watch::Change;
 
-/// `GET /v1/jobs/{id}`.
+/// A job's state and what happened to it.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}",
+    operation_id = "getJob",
+    tag = "jobs",
+    params(("id" = String, Path, description = "The job's id.")),
+    responses(
+        (status = 200, description = "State and timeline.", body = JobView),
+        (status = 401, description = "No key of this gateway.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such job is known here, or the key may not see it.", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+    security(("key" = [])),
+)]
 pub(crate) async fn one(
     State(gateway): State<Gateway>,
     Path(id): Path<String>,
@@ -36,7 +49,27 @@ pub(crate) async fn one(
     Ok(response)
 }
 
-/// `GET /v1/jobs/{id}/events`.
+/// What happens to a job, as server-sent events until it ends.
+///
+/// `data` of each event is a JobEvent; the last one is named `end`, the others `change`.
+#[utoipa::path(
+    get,
+    path = "/v1/jobs/{id}/events",
+    operation_id = "watchJob",
+    tag = "jobs",
+    params(
+        ("id" = String, Path, description = "The job's id."),
+        ("Last-Event-ID" = Option<String>, Header, description = "The last event that was read: only what came after it is told."),
+    ),
+    responses(
+        (status = 200, description = "Events.", body = EventView<'static>, content_type = "text/event-stream"),
+        (status = 204, description = "The job has ended and everything was told."),
+        (status = 401, description = "No key of this gateway.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "No such job is known here, or the key may not see it.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Too many are watching.", body = ProblemBody, content_type = "application/problem+json", headers(("Retry-After" = u32, description = "Seconds."))),
+    ),
+    security(("key" = [])),
+)]
 pub(crate) async fn events(
     State(gateway): State<Gateway>,
     Path(id): Path<String>,

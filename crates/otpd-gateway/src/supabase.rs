@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::gateway::{Gateway, read_body};
 use crate::limits::{HOOK_BODY, HOOK_WITHIN};
-use crate::problem::Problem;
+use crate::problem::{Problem, ProblemBody};
 use crate::settings::{HookSignature, SupabaseHook};
 use crate::submission::Submission;
 use crate::webhook::{self, Refused};
@@ -130,7 +130,25 @@ fn hashed(key: &hmac::Key, of: &str, code: &str, minute: u64) -> Option<JobId> {
     JobId::parse(&format!("supabase-{hex}")).ok()
 }
 
-/// `POST /hooks/supabase/send-sms`.
+/// Supabase Auth's send-sms hook, signed as Standard Webhooks are.
+#[utoipa::path(
+    post,
+    path = "/hooks/supabase/send-sms",
+    operation_id = "supabaseSendSms",
+    tag = "hooks",
+    params(
+        ("webhook-id" = String, Header, description = "Another one for each attempt."),
+        ("webhook-timestamp" = String, Header, description = "Seconds since 1970; at most 5 minutes off."),
+        ("webhook-signature" = String, Header, description = "`v1,` and base64 of the HMAC-SHA256; several with spaces."),
+    ),
+    request_body(content = serde_json::Value, description = "As Supabase sends it: `user`, `sms`, perhaps `metadata`.", content_type = "application/json"),
+    responses(
+        (status = 200, description = "Queued (`{}`), or an `error` object that Supabase hands on.", body = serde_json::Value, content_type = "application/json"),
+        (status = 401, description = "The signature is not right.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "The hook is off.", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "The queue did not confirm: ask again at once.", headers(("Retry-After" = u32, description = "Seconds."))),
+    ),
+)]
 pub(crate) async fn send_sms(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
     let live = gateway.live();
     let Some(hook) = &live.supabase else { return Problem::NotFound.into_response() };

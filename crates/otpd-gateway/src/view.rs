@@ -1,15 +1,15 @@
 //! What callers read: the answers' bodies. Numbers are masked, and there is no code anywhere.
 
 use otpd_core::JobState;
-use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use crate::problem::{Problem, ProblemBody};
 
 /// A job that was taken.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Taken")]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Taken)]
 pub(crate) struct TakenView {
     /// The job's id.
     pub(crate) id: String,
@@ -20,17 +20,17 @@ pub(crate) struct TakenView {
 }
 
 /// What became of the jobs of a batch.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-#[schemars(rename = "BatchResults")]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = BatchResults)]
 pub(crate) struct BatchView {
     /// One result for each job, in the order of the jobs.
     pub(crate) results: Vec<OneResult>,
 }
 
 /// What became of one job of a batch.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
-#[schemars(rename = "BatchResult")]
+#[schema(as = BatchResult)]
 pub(crate) enum OneResult {
     /// It is queued.
     Taken {
@@ -53,8 +53,8 @@ impl From<Result<TakenView, Problem>> for OneResult {
 }
 
 /// A job's state and timeline.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Job")]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = Job)]
 pub(crate) struct JobView {
     /// The job's id.
     pub(crate) id: String,
@@ -77,7 +77,7 @@ pub(crate) struct JobView {
     pub(crate) queued_at: Option<String>,
     /// The producer's metadata.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<std::collections::BTreeMap<String, String>>")]
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
     pub(crate) metadata: Option<Box<RawValue>>,
     /// What happened, oldest first.
     pub(crate) timeline: Vec<EntryView>,
@@ -91,9 +91,14 @@ fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
+}
+
 /// One thing that happened.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-#[schemars(rename = "Entry")]
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+#[schema(as = Entry)]
 pub(crate) struct EntryView {
     /// The event's id, the same wherever it is read.
     pub(crate) id: String,
@@ -106,6 +111,10 @@ pub(crate) struct EntryView {
     pub(crate) provider: String,
     /// Attempts so far.
     pub(crate) attempt: u32,
+    /// True if it is about the extra send of a job that a provider had accepted (`confirm_within`).
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) extra_send: bool,
     /// The class of the provider's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) class: Option<&'static str>,
@@ -136,8 +145,8 @@ pub(crate) struct EntryView {
 }
 
 /// One server-sent event: a change, or the last word.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-#[schemars(rename = "JobEvent")]
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[schema(as = JobEvent)]
 pub(crate) struct EventView<'a> {
     /// Where the job stands now.
     pub(crate) state: &'static str,

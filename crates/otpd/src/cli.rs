@@ -306,11 +306,14 @@ pub enum ConfigCommand {
     /// Prints the JSON Schema of the config.
     Schema {
         /// Prints the JSON Schema of a job's body instead.
-        #[arg(long, conflicts_with = "asyncapi")]
+        #[arg(long, conflicts_with_all = ["asyncapi", "openapi"])]
         job: bool,
         /// Prints the AsyncAPI document of jobs and events instead.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "openapi")]
         asyncapi: bool,
+        /// Prints the OpenAPI document of the gateway instead.
+        #[arg(long)]
+        openapi: bool,
     },
 }
 

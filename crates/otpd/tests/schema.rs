@@ -25,6 +25,7 @@ fn committed_documents_are_the_generated_ones() {
         ("job.schema.json", schema::job(), " --job"),
         ("config.schema.json", schema::config(), ""),
         ("asyncapi.yaml", schema::asyncapi(), " --asyncapi"),
+        ("openapi.json", schema::openapi(), " --openapi"),
     ] {
         let path = format!("{}/../../deploy/schema/{name}", env!("CARGO_MANIFEST_DIR"));
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
@@ -201,6 +202,7 @@ fn the_document_knows_every_field_of_a_fact() {
     (fact.next_attempt_at, fact.sent_at) = (Some(NOW), Some(NOW));
     fact.next_provider = ProviderName::parse("q").ok();
     (fact.timings, fact.ceiling_per_second) = (Some(Timings::default()), Some(9.5));
+    fact.extra = true;
     let event: Value = serde_json::from_slice(&otpd_core::fact_json::encode(&fact, "otpd/test")).unwrap();
     let written: Vec<&String> = event["data"].as_object().unwrap().keys().collect();
     assert_eq!(written, known.keys().collect::<Vec<_>>());

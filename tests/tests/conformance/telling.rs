@@ -38,9 +38,7 @@ pub(crate) async fn the_listeners_of_this_process_hear_a_told_fact(ground: &Grou
     alpha.nothing_comes().await;
     let fact = delivered("heard");
     queue.tell(&fact).await.unwrap();
-    eventually("the fact to be heard", PATIENCE, || async {
-        heard.facts().iter().any(|other| *other == fact).then_some(())
-    })
-    .await;
+    eventually("the fact to be heard", PATIENCE, || async { heard.facts().contains(&fact).then_some(()) })
+        .await;
     assert_eq!(heard.facts().iter().filter(|other| **other == fact).count(), 1);
 }

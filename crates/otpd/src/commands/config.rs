@@ -46,11 +46,12 @@ pub fn run(command: &ConfigCommand, sources: &Sources) -> Result<ExitCode, Failu
             }
             Ok(ExitCode::SUCCESS)
         }
-        ConfigCommand::Schema { job, asyncapi } => {
-            let document = match (job, asyncapi) {
-                (true, _) => schema::job(),
-                (false, true) => schema::asyncapi(),
-                (false, false) => schema::config(),
+        ConfigCommand::Schema { job, asyncapi, openapi } => {
+            let document = match (job, asyncapi, openapi) {
+                (true, _, _) => schema::job(),
+                (false, true, _) => schema::asyncapi(),
+                (false, false, true) => schema::openapi(),
+                (false, false, false) => schema::config(),
             };
             output::text(&document)?;
             Ok(ExitCode::SUCCESS)

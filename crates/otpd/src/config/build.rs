@@ -61,6 +61,7 @@ pub(super) fn build(
     let retention = KeyPath::of(&["dead", "retention"]);
     let routes = RouteTable::new(providers.iter().map(|p| p.name.clone()), routes);
     let gateway_config = gateway_check::gateway(check, &document.gateway, &routes);
+    gateway_check::confirmations(check, &providers, &routes);
     for provider in &mut providers {
         provider.callback_base.clone_from(&gateway_config.public_url);
     }

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use otpd_core::{RouteName, RouteTable};
+use otpd_core::{ProviderName, RouteName, RouteTable};
 use otpd_gateway::{ApiKey, HookSignature, SupabaseHook};
 
 use super::check::Check;
 use super::gateway_section::{GatewaySection, KeySection, SupabaseSection};
 use super::issue::{Issue, Issues, Place, Severity};
 use super::path::KeyPath;
+use super::provider::ProviderConfig;
 use super::secret::{Environment, SecretSource};
 
 /// The gateway, checked; its secrets still where they are.
@@ -79,6 +80,25 @@ const NO_SECRET: &str =
 /// Where the secrets of the hook are.
 pub(crate) fn secrets_path() -> KeyPath {
     KeyPath::of(&["gateway", "supabase", "secrets"])
+}
+
+/// Warns of routes that wait for deliveries that nobody tells of.
+pub(super) fn confirmations(check: &mut Check, providers: &[ProviderConfig], routes: &RouteTable) {
+    for route in routes.all().into_iter().filter(|route| route.confirm_within.is_some()) {
+        let tells = |name: &ProviderName| {
+            providers.iter().find(|provider| provider.name == *name).is_none_or(ProviderConfig::calls_back)
+        };
+        // Of the last one nothing is awaited: there is no next provider.
+        let awaited = route.providers.iter().take(route.providers.len().saturating_sub(1));
+        for silent in awaited.filter(|name| !tells(name)) {
+            check.warning(
+                &KeyPath::of(&["routes", route.name.as_str(), "confirm_within"]),
+                format!(
+                    "waits for deliveries, and providers.{silent} has no callback_token by which it could tell of them, so that every code would be sent twice; set callback_token there, or leave confirm_within out"
+                ),
+            );
+        }
+    }
 }
 
 /// Checks the section. What is wrong is noted, and left out.

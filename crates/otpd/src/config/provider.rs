@@ -97,6 +97,11 @@ impl ProviderConfig {
         self.section.base_url.as_deref().or(self.kind.default_base_url()).unwrap_or_default()
     }
 
+    /// True if it may call back.
+    pub(super) fn calls_back(&self) -> bool {
+        self.section.callback_token.is_some()
+    }
+
     /// Every secret that it names and that is there, by its key.
     #[must_use]
     pub fn credentials(&self, environment: &Environment) -> Vec<(&'static str, Secret)> {

@@ -1,5 +1,5 @@
 //! The documents that tell others what otpd takes and tells: JSON Schemas of the job and of the
-//! config, and the AsyncAPI document. They are generated from types, committed under
+//! config, the AsyncAPI document, and the gateway's OpenAPI document. They are generated from types, committed under
 //! `deploy/schema/`, and a test keeps the two equal.
 
 pub mod event;
@@ -45,6 +45,12 @@ pub fn asyncapi() -> String {
     let mut document = include_str!("asyncapi.yaml").to_owned();
     yaml::write(&mut document, &schemas, 4);
     document
+}
+
+/// The OpenAPI document of the gateway, which it gathers from its handlers.
+#[must_use]
+pub fn openapi() -> String {
+    otpd_gateway::openapi()
 }
 
 fn pretty(value: &Value) -> String {

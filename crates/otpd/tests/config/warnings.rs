@@ -92,6 +92,10 @@ fn warnings() {
             "otpd.toml:13: routes.login.confirm_within: has no effect: the code expires before it, after 5m; make it shorter than ttl",
         ),
         (
+            route("providers = [\"w\", \"verihubs\"]\nconfirm_within = \"20s\""),
+            "otpd.toml:13: routes.login.confirm_within: waits for deliveries, and providers.w has no callback_token by which it could tell of them, so that every code would be sent twice; set callback_token there, or leave confirm_within out",
+        ),
+        (
             route("providers = [\"w\"]\nspill_after = \"5s\""),
             "otpd.toml:13: routes.login.spill_after: has no effect on a route of one provider; add a second one to `providers`",
         ),
