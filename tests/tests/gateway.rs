@@ -145,7 +145,19 @@ async fn a_job_is_followed_from_the_request_to_the_phone() {
         gateway.request("GET", "/v1/jobs/job-1/events").bearer_auth(KEY).header("last-event-id", last);
     let resumed = gateway.send(request).await.unwrap();
     assert!(resumed.status == 204 || !resumed.text.contains("otp.job.accepted"), "{resumed:?}");
-    assert_eq!(scene.close().accepted, 1);
+    // The user typed the code: told once, however often it is said, and seen at the other replica.
+    for _ in 0..2 {
+        let request = gateway.request("POST", "/v1/jobs/job-1/verified").bearer_auth(KEY);
+        let said = gateway.send(request).await.unwrap();
+        assert_eq!((said.status, said.json()["state"].as_str()), (200, Some("verified")), "{said:?}");
+    }
+    state_becomes(&another, "job-1", "verified").await;
+    let verified = |s: &Scene| s.count(FactKind::Verified);
+    scene.until("the fact", |s| verified(s) == 1).await;
+    let unknown = gateway.request("POST", "/v1/jobs/nobody/verified").bearer_auth(KEY);
+    assert_eq!(gateway.send(unknown).await.unwrap().status, 404);
+    assert_eq!(gateway.send(gateway.request("POST", "/v1/jobs/job-1/verified")).await.unwrap().status, 401);
+    assert_eq!((scene.close().accepted, verified(&scene)), (1, 1));
     assert!(gateway.process.stop().await.success() && worker.stop().await.success());
 }
 

@@ -167,7 +167,10 @@ async fn answer(gateway: &Gateway, source: &CallbackSource, read: CallbackRead) 
                     Heard::Away => "away",
                 });
             }
-            if heard.contains(&Heard::Away) {
+            // What is kept for a record that this gateway cannot read at the moment may be lost with it: who repeats
+            // is asked to, and what is repeated is recognised.
+            let is_blind = heard.contains(&Heard::Kept) && gateway.not_ready().is_some();
+            if heard.contains(&Heard::Away) || is_blind {
                 Problem::QueueAway(None).into_response()
             } else {
                 StatusCode::OK.into_response()

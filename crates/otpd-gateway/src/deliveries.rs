@@ -112,14 +112,17 @@ impl Gateway {
         match ended {
             Ok(Ok(said)) => self.hear_resolved(said).await,
             Ok(Err(_)) => Heard::Kept,
-            Err(_) if said.job.is_some() => match self.deliveries().early().take_back(number) {
-                // The job is known by what was echoed: that is enough.
-                Some(said) => self.hear_resolved(said).await,
-                None => match resolved.await {
-                    Ok(said) => self.hear_resolved(said).await,
-                    Err(_) => Heard::Kept,
-                },
-            },
+            // Before the stream is read the job's life is not known, and a fact of another life counts for nothing.
+            Err(_) if said.job.is_some() && self.index().has_caught_up() => {
+                match self.deliveries().early().take_back(number) {
+                    // The job is known by what was echoed: that is enough.
+                    Some(said) => self.hear_resolved(said).await,
+                    None => match resolved.await {
+                        Ok(said) => self.hear_resolved(said).await,
+                        Err(_) => Heard::Kept,
+                    },
+                }
+            }
             Err(_) => {
                 let gateway = self.clone();
                 tokio::spawn(async move {

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::clock::Clock;
 use crate::deliveries::Deliveries;
+use crate::feedback::Feedback;
 use crate::index::Index;
 use crate::keys::{Key, Keys};
 use crate::limits::{BODY_WITHIN, REQUESTS};
@@ -27,7 +28,7 @@ use crate::problem::Problem;
 use crate::recent_ids::RecentIds;
 use crate::settings::{CallbackSource, Settings};
 use crate::supabase::Hook;
-use crate::{callbacks, follower, jobs, states, supabase};
+use crate::{callbacks, feedback, follower, jobs, states, supabase};
 
 /// A gateway. Clones are the same gateway.
 #[derive(Clone, Debug)]
@@ -42,6 +43,7 @@ struct Shared {
     index: Arc<Index>,
     metrics: GatewayMetrics,
     deliveries: Deliveries,
+    feedback: Feedback,
     requests: Semaphore,
 }
 
@@ -69,6 +71,7 @@ impl Gateway {
             index: Arc::default(),
             metrics: GatewayMetrics::default(),
             deliveries: Deliveries::default(),
+            feedback: Feedback::default(),
             requests: Semaphore::new(REQUESTS),
         }));
         gateway.apply(settings);
@@ -124,6 +127,7 @@ impl Gateway {
             .route("/v1/jobs:batch", post(jobs::batch))
             .route("/v1/jobs/{id}", get(states::one))
             .route("/v1/jobs/{id}/events", get(states::events))
+            .route("/v1/jobs/{id}/verified", post(feedback::verified))
             .route("/hooks/supabase/send-sms", post(supabase::send_sms))
             .route("/callbacks/{provider}/{token}", get(callbacks::one_by_get).post(callbacks::one))
             .route(
@@ -150,6 +154,10 @@ impl Gateway {
 
     pub(crate) fn deliveries(&self) -> &Deliveries {
         &self.0.deliveries
+    }
+
+    pub(crate) fn feedback(&self) -> &Feedback {
+        &self.0.feedback
     }
 
     pub(crate) fn metrics(&self) -> &GatewayMetrics {
@@ -211,6 +219,7 @@ fn call(path: Option<&str>) -> &'static str {
         Some("/v1/jobs:batch") => "batch",
         Some("/v1/jobs/{id}") => "state",
         Some("/v1/jobs/{id}/events") => "events",
+        Some("/v1/jobs/{id}/verified") => "verified",
         Some("/hooks/supabase/send-sms") => "supabase",
         Some("/callbacks/{provider}/{token}" | "/callbacks/{provider}/{token}/{job}") => "callback",
         Some(_) | None => "other",

@@ -129,8 +129,12 @@ impl Index {
         if !record.fold(fact) {
             return false;
         }
+        let forgotten = record.forgotten();
         let change = || Change { state: record.state(), entry: Some(entry(fact)) };
         self.watchers.tell(&fact.job, change);
+        for message in forgotten {
+            jobs.messages.remove(&message);
+        }
         if let Some(id) = &fact.message_id {
             jobs.messages.insert((fact.provider.clone(), id.clone()), fact.job.clone());
         }
@@ -175,6 +179,22 @@ impl Index {
             to: record.to.clone(),
             metadata: record.metadata.clone(),
         })
+    }
+
+    /// The job with the provider that accepted it last, and that message; `None` where none has.
+    pub(crate) fn accepted(&self, id: &JobId) -> Option<(ProviderName, Found)> {
+        let jobs = self.jobs();
+        let record = jobs.records.get(id)?;
+        let message = record.accepted()?;
+        let found = Found {
+            life: message.life,
+            job: id.clone(),
+            message: Some(message.clone()),
+            route: record.route.clone(),
+            to: record.to.clone(),
+            metadata: record.metadata.clone(),
+        };
+        Some((message.provider.clone(), found))
     }
 
     fn jobs(&self) -> MutexGuard<'_, Jobs> {

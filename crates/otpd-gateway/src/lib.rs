@@ -8,12 +8,13 @@
 //!
 //! Read in this order: [`gateway`] (what it consists of, and which call goes where), `jobs` and `submission`
 //! (jobs in), `supabase` and `webhook` (the hook), [`index`] and `follower` (states), `states` and `watch` (states
-//! out), `callbacks` and `deliveries` (what providers say), `serve` (connections, limits, drain).
+//! out), `callbacks` and `deliveries` (what providers say), `feedback` (what producers say), `serve` (connections, limits, drain).
 
 mod callbacks;
 mod clock;
 mod deliveries;
 mod early;
+mod feedback;
 mod follower;
 mod gateway;
 mod index;

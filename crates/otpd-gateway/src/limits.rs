@@ -9,6 +9,8 @@ pub(crate) const BATCH_BODY: usize = 1024 * 1024;
 pub(crate) const BATCH_JOBS: usize = 500;
 /// The largest body of the Supabase hook, in bytes: Supabase sends no more.
 pub(crate) const HOOK_BODY: usize = 200 * 1024;
+/// How long that may take: the hook's caller has 5 s for all its attempts, and nobody has shown a signature yet.
+pub(crate) const HOOK_BODY_WITHIN: Duration = Duration::from_secs(2);
 /// How long the Supabase hook may take to queue a job. Supabase waits 5 s for all of its attempts.
 pub(crate) const HOOK_WITHIN: Duration = Duration::from_millis(1_200);
 /// How long the head of a request may take, and how long a connection may be idle between two.

@@ -7,7 +7,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi, ToSchema};
 
 use crate::view::EventView;
-use crate::{callbacks, jobs, states, supabase};
+use crate::{callbacks, feedback, jobs, states, supabase};
 
 /// A job as `POST /v1/jobs` takes it. Written down for the document alone: bodies are read by the core's parser, and
 /// a test holds the two against each other.
@@ -88,6 +88,7 @@ impl Modify for Keys {
         jobs::batch,
         states::one,
         states::events,
+        feedback::verified,
         supabase::send_sms,
         callbacks::one,
         callbacks::one_by_get,

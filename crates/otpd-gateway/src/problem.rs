@@ -22,6 +22,8 @@ pub(crate) enum Problem {
     UnknownRoute,
     /// No such job is known here, or the key may not see it.
     UnknownJob,
+    /// No provider has accepted the job yet.
+    NotSent,
     /// There is no such address.
     NotFound,
     /// The address takes other methods.
@@ -79,7 +81,7 @@ impl Problem {
             Self::RouteNotAllowed => StatusCode::FORBIDDEN,
             Self::UnknownRoute | Self::UnknownJob | Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::IdTaken(_) => StatusCode::CONFLICT,
+            Self::IdTaken(_) | Self::NotSent => StatusCode::CONFLICT,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
@@ -97,6 +99,7 @@ impl Problem {
             Self::RouteNotAllowed => "route_not_allowed",
             Self::UnknownRoute => "unknown_route",
             Self::UnknownJob => "unknown_job",
+            Self::NotSent => "not_sent",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::IdTaken(_) => "id_taken",
@@ -119,6 +122,7 @@ impl Problem {
             Self::RouteNotAllowed => "this key may not use this route".into(),
             Self::UnknownRoute => "there is no such route".into(),
             Self::UnknownJob => "no such job is known here".into(),
+            Self::NotSent => "no provider has accepted this job yet, so nobody can have its code".into(),
             Self::NotFound => "there is nothing at this address".into(),
             Self::MethodNotAllowed => "this address takes another method".into(),
             Self::IdTaken(_) => "this id was used for another job; use a new id, or repeat the same job".into(),
@@ -147,6 +151,7 @@ impl Problem {
             | Self::RouteNotAllowed
             | Self::UnknownRoute
             | Self::UnknownJob
+            | Self::NotSent
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::IdTaken(_)
@@ -167,6 +172,7 @@ impl Problem {
             | Self::RouteNotAllowed
             | Self::UnknownRoute
             | Self::UnknownJob
+            | Self::NotSent
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::TooLarge(_)

@@ -27,6 +27,8 @@ pub(crate) struct Record {
     timeline: VecDeque<Fact>,
     left_out: u32,
     messages: VecDeque<Message>,
+    /// Messages that made room for newer ones, until the index forgets them too.
+    forgotten: Vec<(ProviderName, MessageId)>,
 }
 
 /// A message that a provider took, or spoke of.
@@ -81,6 +83,7 @@ impl Record {
             timeline: VecDeque::new(),
             left_out: 0,
             messages: VecDeque::new(),
+            forgotten: Vec::new(),
         }
     }
 
@@ -149,7 +152,8 @@ impl Record {
         };
         let place = self.messages.iter().position(is_meant).unwrap_or_else(|| {
             if self.messages.len() >= MESSAGES {
-                self.messages.pop_front();
+                let oldest = self.messages.pop_front();
+                self.forgotten.extend(oldest.and_then(|oldest| Some((oldest.provider, oldest.id?))));
             }
             self.messages.push_back(Message {
                 provider: fact.provider.clone(),
@@ -180,6 +184,16 @@ impl Record {
                 .or_else(|| of_provider().find(|message| message.id.is_none())),
             None => of_provider().next(),
         }
+    }
+
+    /// The messages that are not known any more, once.
+    pub(crate) fn forgotten(&mut self) -> Vec<(ProviderName, MessageId)> {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// The latest message that a provider accepted.
+    pub(crate) fn accepted(&self) -> Option<&Message> {
+        self.messages.iter().rev().find(|message| message.is_accepted())
     }
 
     /// The ids by which its messages are found.

@@ -94,10 +94,35 @@ async fn run(listener: TcpListener, gateway: Gateway, stop: CancellationToken) -
     tokio::time::timeout(DRAIN_WITHIN, open.wait()).await.is_ok()
 }
 
+/// What an HTTP/2 connection begins with.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How often it is looked whether more of that has come.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// Waits until it is clear which HTTP is spoken; false where the connection ends before. The server waits for that
+/// without a limit, and connections that say nothing would take all places.
+async fn speaks(stream: &TcpStream) -> bool {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let Ok(read @ 1..) = stream.peek(&mut first).await else { return false };
+        if read >= PREFACE.len() || first.get(..read) != PREFACE.get(..read) {
+            return true;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// One connection, HTTP/1.1 or HTTP/2, until its end; after `stop` it ends with what is under way.
 async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
     // Small answers must not wait for each other; where that cannot be had they come a little later.
     let _ = stream.set_nodelay(true);
+    let begun = tokio::select! {
+        begun = tokio::time::timeout(HEAD_WITHIN, speaks(&stream)) => begun,
+        () = stop.cancelled() => return,
+    };
+    if begun != Ok(true) {
+        return;
+    }
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_buf_size(MAX_HEAD);
     http.http2()
@@ -175,5 +200,34 @@ impl AsyncWrite for Patient {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// Who says nothing, or only how HTTP/2 begins, keeps no place longer than a head may take.
+    #[tokio::test]
+    async fn it_is_waited_for_which_http_is_spoken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        for (said, goes_on) in [
+            (&b"GET / HTTP/1.1\r\n"[..], true),
+            (b"P", false),
+            (b"PUT /", true),
+            (PREFACE, true),
+            (&PREFACE[..23], false),
+            (b"", false),
+        ] {
+            let (caller, accepted) = tokio::join!(TcpStream::connect(at), listener.accept());
+            let (mut caller, (stream, _)) = (caller.unwrap(), accepted.unwrap());
+            caller.write_all(said).await.unwrap();
+            let patience = if goes_on { Duration::from_secs(10) } else { Duration::from_millis(100) };
+            let spoken = tokio::time::timeout(patience, speaks(&stream)).await;
+            assert_eq!(spoken == Ok(true), goes_on, "{said:?}");
+        }
     }
 }

@@ -100,7 +100,7 @@ pub(crate) async fn events(
 }
 
 /// The job, if there is one and the key may see it. Who may not is told the same as where there is none.
-fn visible(gateway: &Gateway, headers: &HeaderMap, id: &str) -> Result<(JobId, JobView), Problem> {
+pub(crate) fn visible(gateway: &Gateway, headers: &HeaderMap, id: &str) -> Result<(JobId, JobView), Problem> {
     let key = gateway.key(headers)?;
     let id = JobId::parse(id).map_err(|_| Problem::UnknownJob)?;
     let (view, route) = gateway.index().view(&id).ok_or(Problem::UnknownJob)?;

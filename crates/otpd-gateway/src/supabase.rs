@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::gateway::{Gateway, read_body};
-use crate::limits::{HOOK_BODY, HOOK_WITHIN};
+use crate::limits::{HOOK_BODY, HOOK_BODY_WITHIN, HOOK_WITHIN};
 use crate::problem::{Problem, ProblemBody};
 use crate::settings::{HookSignature, SupabaseHook};
 use crate::submission::Submission;
@@ -85,7 +85,7 @@ struct Sms {
 }
 
 /// A code that is to be sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 struct Wanted {
     /// One job's ids: the first is used where none of them is known.
     ids: Vec<JobId>,
@@ -152,7 +152,8 @@ fn hashed(key: &hmac::Key, of: &str, code: &str, minute: u64) -> Option<JobId> {
 pub(crate) async fn send_sms(State(gateway): State<Gateway>, headers: HeaderMap, body: Body) -> Response {
     let live = gateway.live();
     let Some(hook) = &live.supabase else { return Problem::NotFound.into_response() };
-    let body = match read_body(body, HOOK_BODY).await {
+    let reading = timeout(HOOK_BODY_WITHIN, read_body(body, HOOK_BODY)).await;
+    let body = match reading.unwrap_or(Err(Problem::TooSlow)) {
         Ok(body) => body,
         Err(problem) => return problem.into_response(),
     };

@@ -99,6 +99,8 @@ impl<'a> Leaving<'a> {
             Fact::new(FactKind::Dead, id.clone(), self.provider.clone(), now).in_life(carried.life);
         (fact.attempt, fact.route) = (carried.attempts, carried.route.clone());
         fact.reason = Some(Reason::Unroutable);
+        // Its end was told when it was accepted.
+        fact.extra = carried.extra > 0;
         let taken_at = taken_at.unwrap_or(now);
         let (Some(next), Leftovers::MoveTo(_) | Leftovers::Refuse) = (self.next, self.leftovers) else {
             let body = match self.leftovers {
@@ -130,7 +132,8 @@ impl<'a> Leaving<'a> {
         // The provider's own route is gone with it; the next one's own takes its place.
         let own = carried.route.as_ref().is_some_and(|route| route.as_str() == self.provider.as_str());
         let route = if own { RouteName::parse(next.provider.as_str()).ok() } else { carried.route.clone() };
-        let carried = Carried { hops: carried.hops.saturating_add(1), route, ..carried };
+        // Since when a delivery is awaited here is no concern of another provider.
+        let carried = Carried { hops: carried.hops.saturating_add(1), route, accepted_at: None, ..carried };
         let to = next.provider.clone();
         (Fate::Move(Box::new(Move { to, section, job: id, body, carried, taken_at, trace })), fact)
     }

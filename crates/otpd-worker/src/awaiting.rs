@@ -39,6 +39,8 @@ const RENEW_EVERY: Duration = Duration::from_millis(125);
 /// How many are put aside in one turn, and how soon to look again where there are more.
 const TURN: usize = 64;
 const AGAIN: Duration = Duration::from_millis(5);
+/// How soon to look again while the lane cannot be sure of being the owner.
+const STALE_AGAIN: Duration = Duration::from_millis(100);
 
 /// The jobs whose delivery is awaited.
 #[derive(Debug, Default)]
@@ -202,12 +204,16 @@ impl<E: Endpoint> Lane<E> {
     /// Ends the waits whose time has come, and sees to it that those which go on are in nobody's way; gives the time
     /// to look again.
     pub(crate) fn judge_awaiting(&mut self, now: Mono) -> Option<Mono> {
-        while let Some(awaited) = self.awaiting.take_due(now) {
+        // Who was cut off, or frozen, has not heard what was said meanwhile.
+        let is_fresh = self.lease.is_fresh();
+        while is_fresh && let Some(awaited) = self.awaiting.take_due(now) {
             self.time_is_up(awaited, now);
         }
+        let again = (!is_fresh && self.awaiting.len() > 0).then(|| now.plus(STALE_AGAIN));
         let crowded = self.put_aside_what_is_too_much(now);
         self.renew_awaited(now);
-        [crowded, self.awaiting.next_due()].into_iter().flatten().min()
+        let due = self.awaiting.next_due().filter(|_| is_fresh);
+        [again, crowded, due].into_iter().flatten().min()
     }
 
     fn time_is_up(&mut self, awaited: Awaited, now: Mono) {
@@ -216,7 +222,12 @@ impl<E: Endpoint> Lane<E> {
         if !is_expired && over_at > now {
             return self.awaiting.enter(Awaited { held, since, over_at, due: over_at }); // the wall clock was set
         }
-        self.send_elsewhere(held, Reason::QueuedUnconfirmed);
+        // It may be remembered already, and be told in the next turn.
+        match self.verdict(&held) {
+            Some(Verdict::Delivered) => self.acknowledge(held),
+            Some(Verdict::Undelivered(reason)) => self.send_elsewhere(held, reason),
+            None => self.send_elsewhere(held, Reason::QueuedUnconfirmed),
+        }
     }
 
     /// Its message did not arrive, or nobody says that it did: the next provider sends the code once more, where that
@@ -226,6 +237,11 @@ impl<E: Endpoint> Lane<E> {
         let is_of_use = is_valid && reason.may_fail_over() && self.shared.memory.is_newest(&held);
         let next = held.route.after(&self.settings.provider).filter(|_| is_of_use).cloned();
         let Some(next) = next else { return self.acknowledge(held) };
+        // Each move keeps its delivery until the next lane has it: one that takes nothing must not use up this lane's.
+        if self.settler.moving() > usize::from(self.prefetch.main) / 4 {
+            self.metrics.not_awaited.inc();
+            return self.acknowledge(held);
+        }
         self.metrics.extra_sends.inc();
         if reason == Reason::QueuedUnconfirmed {
             self.metrics.possible_duplicates.inc();

@@ -200,13 +200,13 @@ pub(super) fn take_back(
         [lane, mark],
     )?;
     file.execute("UPDATE lanes SET handed_out = 0 WHERE id = ?1", [lane])?;
-    let worn_out: Vec<(i64, String, Option<String>, u32, Life)> = file
-        .prepare("SELECT id, job, route, attempts, life FROM jobs WHERE lane = ?1 AND returned > ?2")?
+    let worn_out: Vec<(i64, String, Option<String>, u32, Life, u32)> = file
+        .prepare("SELECT id, job, route, attempts, life, extra FROM jobs WHERE lane = ?1 AND returned > ?2")?
         .query_map(params![lane, DELIVERY_LIMIT], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, number(row, 3)?, life(row.get(4)?)))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, number(row, 3)?, life(row.get(4)?), number(row, 5)?))
         })?
         .collect::<rusqlite::Result<_>>()?;
-    for (id, job, route, attempts, life) in worn_out {
+    for (id, job, route, attempts, life, extra) in worn_out {
         file.prepare_cached(
             "INSERT INTO dead (at, job, reason, provider, route, attempts, died_at, traceparent, tracestate, body,
                                taken_at, life)
@@ -226,6 +226,8 @@ pub(super) fn take_back(
             fact.reason = Some(Reason::DeliveryLimit);
             fact.route = route.and_then(|r| RouteName::parse(&r).ok());
             fact.attempt = attempts;
+            // The end of such a job was told when it was accepted.
+            fact.extra = extra > 0;
             facts::insert(file, &fact, source, now)?;
         }
     }
